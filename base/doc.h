@@ -17,7 +17,9 @@ enum doc_kind { DOC_NULL, DOC_BOOL, DOC_INTEGER, DOC_REAL, DOC_STRING, DOC_LIST,
 
 struct doc;
 
-// 0, -EINVAL (*ret_why: "line 3: ..." allocated, the caller frees) or -E2BIG.
+// 0, -EINVAL or -E2BIG (a bound), with *ret_why "line 3: ...", allocated, the caller frees; ret_why
+// may be NULL. YAML: one document (none: null); keys are scalars. JSON: what RFC 8259 allows, except
+// that a key may not hold a NUL and a number must fit; NaN and Infinity, which Python writes, are read.
 int doc_parse_yaml(struct text input, struct doc **ret_doc, char **ret_why);
 int doc_parse_json(struct text input, struct doc **ret_doc, char **ret_why);
 // Reads a whole file (regular, at most 64 MiB) by name; errors of open(2) as -errno with *ret_why.
@@ -33,7 +35,8 @@ const struct doc *doc_item(const struct doc *d, size_t i);   // of a list or map
 struct text doc_key(const struct doc *map, size_t i);
 // Scalars: with the default when the node is missing or of another kind. A YAML scalar that is not
 // quoted becomes null, bool, integer or real by YAML 1.1's core rules; doc_text gives back the
-// original spelling for those too.
+// original spelling for those too (not for null, which is no text: the default). YAML 1.1's numbers
+// with colons (12:30:00) stay strings. A whole number that does not fit 64 bits is a real.
 struct text doc_text(const struct doc *d, struct text otherwise);
 bool doc_is_scalar(const struct doc *d);
 int64_t doc_integer(const struct doc *d, int64_t otherwise);
@@ -46,11 +49,13 @@ struct doc *doc_new_text(struct text t);
 struct doc *doc_new_integer(int64_t value);
 struct doc *doc_new_bool(bool value);
 struct doc *doc_new_real(double value);
-void doc_put(struct doc *map, const char *key, struct doc *value);        // takes the value
+// Takes the value; a value that stood under the key is freed.
+void doc_put(struct doc *map, const char *key, struct doc *value);
 void doc_put_text(struct doc *map, const char *key, const char *value);   // NULL: null
 void doc_put_integer(struct doc *map, const char *key, int64_t value);
 void doc_put_bool(struct doc *map, const char *key, bool value);
 void doc_append(struct doc *list, struct doc *value);                     // takes the value
 
-// Bytes that are not valid UTF-8 are written as U+FFFD. Keys in the order they were put.
+// Bytes that are not valid UTF-8 are written as U+FFFD, a real that is no number as null. Keys in the
+// order they were put. Pretty: two spaces a level, no newline at the end.
 void doc_write_json(const struct doc *d, bool pretty, struct buffer *to);

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// control: questions and orders to a running daemon, by two ways into one table of verbs:
+// the control socket (administrators; SO_PEERCRED says who) and an ioctl on any opened path of the
+// mount (users; the kernel vouches for the caller, and it works where only the mount is seen).
+// A request is one JSON map {"verb": "...", ...}, the answer one JSON map with "ok" and, when it is
+// false, "error". On the socket each is one line of at most 64 KiB / no bound, then the server closes.
+#pragma once
+#include <stdint.h>
+#include <sys/ioctl.h>
+#include <sys/types.h>
+
+#include "base/buffer.h"
+#include "base/doc.h"
+
+enum control_who { CONTROL_ANYONE, CONTROL_ADMIN }; // admin: root or whoever mounted
+
+struct control_verb {
+    const char *name;
+    enum control_who who;
+    const char *help;
+    // Fills `reply`; -errno with an "error" text put by it (or the dispatcher puts strerror).
+    // May block up to the daemon's time limit; runs on the control thread.
+    int (*run)(const struct doc *request, struct doc *reply, void *context);
+};
+
+struct control;
+
+// Answers one request; never fails: what is wrong is in the answer.
+void control_answer(const struct control_verb *verbs, void *context, uid_t caller, uid_t owner,
+                    struct text request, struct buffer *reply);
+// Serves `listen_fd` on a thread named "control". `verbs` ends with a NULL name.
+int control_start(int listen_fd, uid_t owner, const struct control_verb *verbs, void *context,
+                  struct control **ret_control);
+void control_stop(struct control *c);
+
+// The ioctl: `size` bytes of request in `text` (JSON), the answer comes back in pages: the same
+// request again with `offset` > 0 gives the rest of the answer made for offset 0's caller thread.
+#define CONTROL_IOCTL_BYTES 8192
+struct control_ioctl {
+    uint32_t size_bytes;   // in: of the request; out: of this page
+    uint32_t offset_bytes; // in: where the page begins
+    uint32_t total_bytes;  // out: of the whole answer
+    uint32_t reserved;
+    char text[CONTROL_IOCTL_BYTES];
+};
+#define CONTROL_IOCTL _IOWR('b', 1, struct control_ioctl)
+
+// Path of the socket of the mount with device number `dev`: /run/butlerfs/MAJOR:MINOR for root,
+// $XDG_RUNTIME_DIR/butlerfs/... (or /tmp/butlerfs-UID/...) for others. Made by the command,
+// inherited by supervisor and daemon; removed by the supervisor.
+void control_socket_path(dev_t dev, uid_t owner, char *ret_path, size_t room_bytes);

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// name: how things are written in the tree, and read back (tree.md, "Names", "Dataset types, data
+// IDs, files"). Pure functions of bytes; any thread. Every writer appends to a buffer; every reader
+// is strict: a name that is not the one that would be written is refused, so that each thing has
+// exactly one name.
+#pragma once
+#include "base/buffer.h"
+#include "meta/value.h"
+
+#define NAME_BYTES_MAX 255
+
+enum name_place {
+    NAME_VALUE,      // a data-ID value in a `key=value` folder or a file name, but the last
+    NAME_LAST_VALUE, // the last value of a file's name: `.` and `@` are escaped too
+    NAME_COLLECTION, // one part of a collection's name (see name_write_part)
+    NAME_S3,         // a part of an object's key: a leading dot stays
+};
+
+// Appends `raw` escaped for `place`. Never cuts; see name_shorten.
+void name_escape(enum name_place place, struct text raw, struct buffer *to);
+// The bytes that `escaped` stands for, appended. -EINVAL: not the canonical escaped form of anything
+// in that place (lower-case hex, an escape that was not needed, one that is missing).
+int name_unescape(enum name_place place, struct text escaped, struct buffer *to);
+
+// One part of a collection's name, below the part `parent` (unescaped; empty at the top): escapes
+// as NAME_COLLECTION, `=`, a leading `@`, and the `.`, `_` or `@` that follows where `raw` begins
+// with the parent part.
+void name_write_part(struct text parent, struct text raw, struct buffer *to);
+int name_read_part(struct text parent, struct text escaped, struct buffer *to);
+
+// Cuts the name that begins at `from` in `b` to 255 bytes, if it is longer: `~`, the XXH3-64 of the
+// whole escaped name in 16 hex digits, then `suffix` (which the name ends with; may be empty).
+// Not inside a character or an escape.
+void name_shorten(struct buffer *b, size_t from, struct text suffix);
+// Whether `name` has the form that name_shorten writes (so that it can't be read back).
+bool name_is_shortened(struct text name);
+
+// The suffix of an artifact's (or zip member's) name by tree.md's rule, ".fits.fz", ".data".
+// `path` may hold folders and is unquoted. The result is a slice of `path` or static.
+struct text name_suffix(struct text path);
+
+// `key=value` folder. `key` is a dimension's name.
+void name_write_level(struct text key, const struct value *v, struct buffer *to);
+// Reads `name` as a level of `key`; an integer must be in its shortest decimal form. The text of a
+// text value is appended to *store and points into it only until store grows: so reserve first or
+// copy. -ENOENT: not that key, or not canonical. -E2BIG: a shortened name, which can't be read.
+int name_read_level(struct text name, struct text key, enum value_kind kind, struct value *ret_value,
+                    struct buffer *store);
+
+// `<type>_<value>_..._<last><infix><suffix>`: the file's name. `values`: the required values only.
+// `infix`: "" or "@<begin>--<end>" (validity range) etc., already in its final form.
+void name_write_file(struct text type, const struct value *values, size_t count, struct text infix,
+                     struct text suffix, struct buffer *to);
+// The last value of a file's name, given the type and the values before it (count - 1 of them).
+// *ret_suffix: what follows the value (slice of name; begins with `.` or `@`). With count 0 there is
+// no value to read and only the type is compared. Errors as name_read_level.
+int name_read_file(struct text name, struct text type, const struct value *values, size_t count,
+                   enum value_kind last_kind, struct value *ret_last, struct text *ret_suffix,
+                   struct buffer *store);
+
+void uuid_format(const struct uuid *u, char ret_text[UUID_TEXT_BYTES]);
+// With hyphens in the usual places, or 32 digits without; lower case only where `strict`. -EINVAL.
+int uuid_parse(struct text t, bool strict, struct uuid *ret_uuid);

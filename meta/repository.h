@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// repository: a Butler repository as folders and files of the tree; meta's door for Butler spaces.
+//
+// Nothing here blocks on a database. What isn't known is *wanted*: the call answers -EINPROGRESS and
+// fills a `struct want`; the caller hands it to repository_ask() with a waiter and, when the waiter
+// is called, makes the same call again, with the same `fresh` epoch. Equal wants in flight are one
+// query. A waiter is called exactly once (by a librarian's thread, with no lock held, or by the
+// caller of repository_cancel) or, if repository_cancel answers true, never.
+//
+// Freshness: `fresh` is repository_epoch() at the moment the request arrived: what was true then or
+// later is good enough for it, whatever changes meanwhile. That bounds every request's work.
+//
+// Calling sequence for a request in a folder:
+//   place_root(repository, fresh, &place, &want)          -EINPROGRESS: ask, again
+//   place_enter(&place, name, &want) per part of the path
+//   place_lookup | place_list_open + place_list
+//   place_release(&place)
+#pragma once
+#include <stdint.h>
+
+#include "base/doc.h"
+#include "meta/catalogue.h"
+#include "meta/config.h"
+#include "meta/key.h"
+#include "meta/registry/registry.h"
+#include "meta/snapshot.h"
+
+struct repository;
+
+struct repository_options {
+    const char *source;
+    struct repository_index index;
+    struct catalogue *catalogue; // shared by all repositories of a daemon
+    int64_t refresh_ns;          // how often the registry is asked whether it changed
+    int64_t limit_ns;            // the most a librarian waits for the database
+    uint32_t librarian_count;    // threads and connections
+    // Called by a librarian, with no lock held, after the epoch moved on.
+    void (*changed)(void *context);
+    void *context;
+};
+
+// Opens and checks it (a few statements; time does not depend on its size). -errno with *ret_why.
+int repository_open(const struct repository_options *o, struct repository **ret_repository,
+                    char **ret_why);
+void repository_close(struct repository *r); // no request may be in work
+const struct repository_config *repository_config(const struct repository *r);
+uint64_t repository_epoch(const struct repository *r);
+int64_t repository_epoch_unix_ns(const struct repository *r); // when this epoch was first seen
+void repository_status(struct repository *r, struct doc *map); // puts epoch, age, counts, last error
+void repository_refresh(struct repository *r); // check for changes now, as if `refresh` had passed
+
+enum want_kind {
+    WANT_SNAPSHOT,
+    WANT_TYPES,    // which dataset types a collection has
+    WANT_SET,      // a whole key set
+    WANT_ROW,      // one data ID
+    WANT_FOLDER,   // one `key=value` folder
+    WANT_DATASET,  // a dataset by its id
+    WANT_DATA_ID,  // its implied values
+};
+
+struct want {
+    enum want_kind kind;
+    uint64_t fresh;
+    int64_t collection_id;
+    int64_t type_id;
+    struct uuid uuid;
+    uint32_t depth;   // levels in key
+    struct key key;   // WANT_ROW (all levels but an unknown implied one), WANT_FOLDER
+    struct buffer texts; // full values of cut texts; want_release frees
+};
+void want_release(struct want *w);
+
+struct waiter {
+    struct waiter *next;                          // the library's
+    void (*ready)(struct waiter *w, int error);   // 0: ask again; -errno: it could not be had
+    void *job;                                    // the library's
+};
+
+// Takes what it needs of `w` (which stays the caller's to release).
+void repository_ask(struct repository *r, const struct want *w, struct waiter *waiter);
+// true: the waiter was taken out and will not be called. The query goes on for others.
+bool repository_cancel(struct repository *r, struct waiter *waiter);
+
+enum place_kind {
+    PLACE_ROOT,        // README.txt, collections, by-uuid
+    PLACE_COLLECTIONS, // collections/ and everything below: name parts, dataset types, data IDs
+    PLACE_BY_UUID,
+};
+
+// What a folder means in one snapshot. It may be several things at once: a part of collections'
+// names, and a dataset type's (or a data ID's) folder in a collection.
+struct place {
+    struct repository *repository;
+    struct snapshot *snapshot; // a reference
+    uint64_t fresh;
+    enum place_kind kind;
+    const struct branch *branch;         // PLACE_COLLECTIONS: as a part of names; NULL
+    const struct collection *collection; // with type: of which collection; NULL
+    const struct dataset_type *type;     // NULL: no data IDs here
+    uint32_t depth;                      // levels entered
+    struct key key;                      // their values
+    struct value values[LEVELS_MAX];     // their values, texts in `texts`
+    struct buffer texts;
+};
+
+enum entry_kind { ENTRY_FOLDER, ENTRY_FILE, ENTRY_LINK, ENTRY_README };
+
+struct entry {
+    enum entry_kind kind;
+    struct text name;
+    struct uuid uuid;         // ENTRY_FILE
+    struct text component;    // ENTRY_FILE: of a composite; empty
+    int64_t size_bytes;       // ENTRY_FILE: as recorded; SIZE_UNKNOWN
+    int64_t mtime_unix_ns;    // ENTRY_FILE
+};
+
+int place_root(struct repository *r, uint64_t fresh, struct place *ret_place, struct want *want);
+// Goes down one part by what names mean; existence of data IDs is not asked (place_lookup does).
+// -ENOENT, -ENOTDIR (a file's name), -EINPROGRESS.
+int place_enter(struct place *p, struct text name, struct want *want);
+void place_release(struct place *p);
+
+// The entry `name` of the folder: point queries where the set isn't at hand. ret_entry->name is
+// `name`; other texts are in `scratch`. ENTRY_LINK: its target is appended to *target (NULL: not
+// wanted). -ENOENT, -EINPROGRESS.
+int place_lookup(struct place *p, struct text name, struct entry *ret_entry, struct buffer *scratch,
+                 struct buffer *target, struct want *want);
+
+// A listing in progress. `generation` is pinned by place_list_open and is what must be kept to go on
+// after a take-over (then: listing_reopen); the rest is a hint that makes going on fast.
+struct listing {
+    uint64_t generation;   // of the key set; 0: there is none in this folder
+    uint64_t hint_cookie;  // the cookie that hint is for; 0: none
+    struct row_cursor hint;
+};
+int place_list_open(struct place *p, struct listing *ret_listing, struct want *want);
+void listing_reopen(struct repository *r, struct listing *l, uint64_t generation);
+void listing_close(struct repository *r, struct listing *l);
+// Entries after `cookie` (0: from the start), each with the cookie that continues after it.
+// Entries' cookies are > 0 and < 2^63. `each` answers 0 to go on, 1 if it had no room for this one.
+// 0: the end; 1: no room.
+typedef int place_each(const struct entry *e, uint64_t cookie, void *context);
+int place_list(struct place *p, struct listing *l, uint64_t cookie, place_each *each, void *context,
+               struct want *want);
+
+// What is known of a dataset by its id.
+struct dataset_file {
+    uint32_t datastore;
+    struct text component, path, storage_class, checksum;
+    int64_t size_bytes;
+};
+struct dataset {
+    struct uuid uuid;
+    struct text type, storage_class, run;
+    int64_t ingest_tai_ns;
+    struct value values[LEVELS_MAX];
+    struct text level_names[LEVELS_MAX]; // the levels' dimensions
+    bool level_is_implied[LEVELS_MAX];
+    uint32_t value_count;
+    struct dataset_file *files;
+    uint32_t file_count;
+    struct buffer store;
+};
+// -ENOENT, -EINPROGRESS. *ret_dataset: dataset_free.
+int repository_dataset(struct repository *r, uint64_t fresh, const struct uuid *uuid,
+                       struct dataset **ret_dataset, struct want *want);
+void dataset_free(struct dataset *d);
+// Its data ID as JSON, required and implied values, keys sorted; appended.
+int repository_data_id(struct repository *r, uint64_t fresh, const struct uuid *uuid,
+                       struct buffer *to, struct want *want);
+// README.txt of the space.
+void repository_readme(const struct repository *r, struct buffer *to);
