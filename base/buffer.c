@@ -113,14 +113,17 @@ void buffer_format(struct buffer *b, const char *format, ...)
 
 void buffer_vformat(struct buffer *b, const char *format, va_list args)
 {
+    int saved = errno; // %m speaks of it, and asking for memory may change it
     va_list again;
     va_copy(again, args);
     buffer_reserve(b, 0);
     size_t left = b->room_bytes - b->size_bytes;
+    errno = saved;
     int wanted = vsnprintf(b->data + b->size_bytes, left, format, args);
     check(wanted >= 0); // only a wrong format or more than INT_MAX bytes
     if ((size_t)wanted >= left) {
         buffer_reserve(b, (size_t)wanted);
+        errno = saved;
         vsnprintf(b->data + b->size_bytes, (size_t)wanted + 1, format, again);
     }
     va_end(again);

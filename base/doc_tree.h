@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// doc_tree: the inside of a doc, for doc.c, json.c and yaml.c only; others use doc.h.
+// doc_tree: the inside of a doc, for doc*.c, json.c and yaml.c only; others use doc.h.
 #pragma once
 #include "base/doc.h"
 #include "base/table.h"
@@ -41,6 +41,8 @@ struct doc {
 
 // A scalar of that kind and spelling, its value zero.
 struct doc *doc_new_scalar(enum doc_kind kind, struct text spelling);
+// A scalar of the kind that YAML 1.1 gives to this spelling where it is not quoted (doc_scalar.c).
+struct doc *doc_new_plain(struct text spelling);
 struct text doc_spelling(const struct doc *scalar);
 
 // As doc_get and doc_put, for keys that are counted. Swap gives back the value that stood there (NULL:
