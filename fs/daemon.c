@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// daemon.c: start, serve, end. The order of starting matters: the state first (it says whether this is
+// a first life), then the sources, then the session, whose workers answer what the kernel resends.
+#include "fs/daemon.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+
+#include "base/clock.h"
+#include "base/hash.h"
+#include "base/log.h"
+#include "base/metric.h"
+#include "base/queue.h"
+#include "fs/control.h"
+#include "fs/fs.h"
+#include "fs/mount.h"
+#include "fs/privilege.h"
+#include "fs/space/space.h"
+#include "fs/status.h"
+#include "meta/catalogue.h"
+
+struct daemon {
+    const struct options *options;
+    struct fs fs;
+    struct catalogue *catalogue;
+    struct control *control;
+    struct status_context status;
+    pthread_t signals;
+};
+
+// ---- checking before the mount ----------------------------------------------------------------
+
+static int space_check(const struct options *o, const struct space_options *s, char **ret_why)
+{
+    struct repository_index index = {o->repository_index, o->repositories};
+    struct repository_config *config = NULL;
+    struct registry *registry = NULL;
+    int r = repository_config_read(s->source, &index, &config, ret_why);
+    if (r == 0)
+        r = registry_open(config, o->timeout_ns < 5 * NS_PER_S ? o->timeout_ns : 5 * NS_PER_S, &registry,
+                          ret_why);
+    if (registry)
+        registry_close(registry);
+    repository_config_free(config);
+    return r;
+}
+
+int daemon_check(const struct options *o, char **ret_why)
+{
+    for (uint32_t i = 0; i < o->space_count; i++) {
+        int r = space_check(o, &o->spaces[i], ret_why);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+// ---- starting -------------------------------------------------------------------------------
+
+static int start_failed(char *why)
+{
+    log_error("%s", why);
+    free(why);
+    return DAEMON_EXIT_FAILED;
+}
+
+static void limits_raise(void)
+{
+    struct rlimit l;
+    if (getrlimit(RLIMIT_NOFILE, &l) == 0 && l.rlim_cur < l.rlim_max) {
+        l.rlim_cur = l.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &l);
+    }
+}
+
+static void fs_prepare(struct daemon *d)
+{
+    const struct options *o = d->options;
+    struct fs *fs = &d->fs;
+    fs->options = o;
+    fs->start_ns = clock_unix_ns();
+    fs->can_change_ids = privilege_can_change_ids();
+    lock_init(&fs->handles_lock, LOCK_RANK_HANDLE, "handles");
+    if (!o->passthrough)
+        fs->passthrough_why = "it was turned off (passthrough=off)";
+    else if (!privilege_can_passthrough())
+        fs->passthrough_why = "it needs CAP_SYS_ADMIN outside any container";
+    else
+        fs->can_passthrough = true;
+}
+
+static int spaces_open(struct daemon *d, char **ret_why)
+{
+    const struct options *o = d->options;
+    struct fs *fs = &d->fs;
+    uint16_t first = o->is_configured;
+    fs->spaces = memory_new((o->space_count + first) * sizeof *fs->spaces);
+    if (first)
+        fs->spaces[fs->space_count++] = space_new_root(fs);
+    for (uint32_t i = 0; i < o->space_count; i++) {
+        int r = space_open_butler(fs, (uint16_t)(first + i), &o->spaces[i], d->catalogue,
+                                  &fs->spaces[fs->space_count], ret_why);
+        if (r < 0)
+            return r;
+        fs->space_count++;
+    }
+    state_root(fs->state, 0, STATE_ROOT);
+    return 0;
+}
+
+static int sources_open(struct daemon *d, char **ret_why)
+{
+    const struct options *o = d->options;
+    char *why = NULL;
+    int r = catalogue_open(o->cache_dir, o->catalogue_size_bytes, &d->catalogue, &why);
+    if (r < 0) {
+        *ret_why = why;
+        return r;
+    }
+    if (why)
+        log_warn("%s", why);
+    free(why);
+    return spaces_open(d, ret_why);
+}
+
+static void handle_adopt(uint64_t fh, const struct handle *h, void *context)
+{
+    struct fs *fs = context;
+    uint16_t number = state_space(fs->state, h->node);
+    if (number < fs->space_count && fs->spaces[number]->ops->adopt)
+        fs->spaces[number]->ops->adopt(fs->spaces[number], fh, h);
+}
+
+static int idle_backing_close(struct file_node *n, void *context)
+{
+    struct fs *fs = context;
+    if (n->backing_id)
+        session_backing_close(fs->session, n->backing_id);
+    n->backing_id = 0;
+    return 0;
+}
+
+// What the last life left: its requests in work are suspects if it crashed, its handles are ours.
+static void life_continue(struct daemon *d)
+{
+    int signal = d->options->last_signal;
+    bool was_crash = signal && signal != SIGKILL && signal != SIGTERM && signal != SIGINT;
+    state_suspect(d->fs.state, was_crash);
+    state_each_idle_file(d->fs.state, idle_backing_close, &d->fs);
+    state_each_handle(d->fs.state, handle_adopt, &d->fs);
+}
+
+// ---- signals --------------------------------------------------------------------------------
+
+// SIGTERM: stop reading, finish what is being answered, and let the next life go on.
+static void *signals_run(void *argument)
+{
+    struct daemon *d = argument;
+    sigset_t set;
+    int signal;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    while (sigwait(&set, &signal) != 0)
+        continue;
+    log_info("told to stop: finishing %lld requests", (long long)metric_get(METRIC_WAITERS));
+    session_stop(d->fs.session);
+    return NULL;
+}
+
+static void signals_block(void)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    sigaddset(&set, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+}
+
+// ---- serving --------------------------------------------------------------------------------
+
+static void say_ready(struct daemon *d)
+{
+    bool can_go_on = session_kernel(d->fs.session)->can_resend;
+    const char *word = can_go_on ? DAEMON_SAYS_READY : DAEMON_SAYS_READY_ONCE;
+    if (send(DAEMON_FD_SUPERVISOR, word, strlen(word), MSG_NOSIGNAL) < 0)
+        log_warn("the supervisor does not listen: %s", strerror(errno));
+    if (!d->options->foreground)
+        log_open(LOG_TO_SYSTEM, "butlerfs");
+}
+
+static int serve(struct daemon *d)
+{
+    bool is_unmounted = false;
+    fs_settle(&d->fs);
+    life_continue(d);
+    d->fs.verbs = status_verbs;
+    d->fs.verbs_context = &d->status;
+    d->status = (struct status_context){&d->fs, d->catalogue, DAEMON_FD_SUPERVISOR};
+    int r = control_start(DAEMON_FD_CONTROL, geteuid(), status_verbs, &d->status, &d->control);
+    if (r < 0)
+        log_warn("no control socket: %s", strerror(-r));
+    if (thread_start(&d->signals, "signals", signals_run, d) < 0)
+        return DAEMON_EXIT_FAILED;
+    log_info("%s is served at %s, life %u", d->options->source, d->options->mountpoint,
+             d->options->life);
+    say_ready(d);
+    r = session_serve(d->fs.session, d->options->worker_count, &is_unmounted);
+    if (r < 0)
+        return DAEMON_EXIT_FAILED;
+    log_info(is_unmounted ? "unmounted" : "stopped for the next life");
+    return is_unmounted ? DAEMON_EXIT_UNMOUNTED : DAEMON_EXIT_AGAIN;
+}
+
+static int daemon_start(struct daemon *d, char **ret_why)
+{
+    const char *why = NULL;
+    int r = state_open(DAEMON_FD_STATE, &d->fs.state, &why);
+    if (r < 0) {
+        *ret_why = memory_copy(why, strlen(why));
+        return r;
+    }
+    r = sources_open(d, ret_why);
+    if (r < 0)
+        return r;
+    d->fs.park = park_new();
+    struct session *session = NULL;
+    r = session_open(DAEMON_FD_FUSE, d->fs.state, &fs_ops, &d->fs, &session);
+    d->fs.session = session;
+    if (r < 0) {
+        const char *text = "the mount could not be set up with the kernel";
+        *ret_why = memory_copy(text, strlen(text));
+    }
+    return r;
+}
+
+static void descriptors_seal(void)
+{
+    for (int fd = DAEMON_FD_FUSE; fd <= DAEMON_FD_SUPERVISOR; fd++)
+        fcntl(fd, F_SETFD, FD_CLOEXEC);
+}
+
+int daemon_run(const struct options *o)
+{
+    static struct daemon daemon; // threads may outlive this frame until the process ends
+    struct daemon *d = &daemon;
+    char *why = NULL;
+    d->options = o;
+    log_level_set(o->log_level);
+    signals_block();
+    descriptors_seal();
+    limits_raise();
+    int r = mount_hide(o->mountpoint);
+    if (r < 0)
+        log_debug("no mount namespace of its own: %s", strerror(-r));
+    r = privilege_reduce();
+    if (r < 0)
+        log_warn("privileges could not be reduced: %s", strerror(-r));
+    fs_prepare(d);
+    r = daemon_start(d, &why);
+    if (r < 0)
+        return start_failed(why);
+    // Parked requests are not answered here: the kernel sends them again to the next life, and after
+    // an unmount nobody waits. So nothing is torn down that a thread may still look at.
+    return serve(d);
+}

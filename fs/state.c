@@ -1,0 +1,733 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// state.c: the tables of state.h in a memfd.
+//
+// Invariants
+//  1. A slot's `kind` is stored last when it is made and first when it is freed, so that a death
+//     leaves a slot either whole or free.
+//  2. A slot's sequence grows when it is freed: an id given out before never means a later thing.
+//  3. Indexes (process memory) hold exactly the slots that are in use and not stale.
+//  4. A node's `opens` equals the number of handles that name it: repaired from them at start.
+//  5. Nothing in the file is a pointer, and every index read from it is checked against its table.
+#include "fs/state.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include "base/buffer.h"
+#include "base/hash.h"
+#include "base/lock.h"
+#include "base/log.h"
+#include "base/metric.h"
+#include "base/table.h"
+
+#define STATE_MAGIC 0x3153465245544c42ULL // "BLTERFS1"
+#define STATE_VERSION 1
+#define GIB (1ULL << 30)
+
+_Static_assert(sizeof(struct named_node) == 320, "state.h's layout is a format");
+_Static_assert(sizeof(struct file_node) == 104, "state.h's layout is a format");
+_Static_assert(sizeof(struct handle) == 64, "state.h's layout is a format");
+
+enum { TABLE_NAMED, TABLE_FILE, TABLE_HANDLE, TABLE_KINDS };
+
+static const struct {
+    uint64_t offset, length;
+    uint32_t slot_bytes;
+} layout[TABLE_KINDS] = {
+    [TABLE_NAMED] = {1 * GIB, 8 * GIB, sizeof(struct named_node)},
+    [TABLE_FILE] = {9 * GIB, 8 * GIB, sizeof(struct file_node)},
+    [TABLE_HANDLE] = {17 * GIB, 1 * GIB, sizeof(struct handle)},
+};
+#define STATE_BYTES (18 * GIB)
+
+struct suspect {
+    uint64_t unique;
+    uint32_t deaths;
+    uint32_t reserved;
+};
+
+struct state_header {
+    uint64_t magic;
+    uint32_t version;
+    uint32_t length;
+    uint64_t want;
+    uint32_t init_bytes;
+    uint32_t high[TABLE_KINDS]; // slots below were used at some time
+    uint8_t init[STATE_INIT_MAX];
+    _Atomic uint64_t work[STATE_THREADS_MAX]; // unique of the request in work; 0: none
+    struct suspect suspects[STATE_THREADS_MAX];
+};
+
+struct free_list {
+    uint32_t *slots;
+    size_t count, room;
+};
+
+struct state {
+    struct lock lock;            // everything below
+    uint8_t *map;
+    struct state_header *header; // in the map
+    struct free_list free[TABLE_KINDS];
+    struct table named, files;   // hash -> node id
+    _Atomic uint32_t threads;
+};
+
+// ---- ids ------------------------------------------------------------------------------------
+
+#define ID_FILE_BIT (1ULL << 39)
+#define ID_INDEX_MASK 0xffffffffULL
+#define ID_SEQUENCE_SHIFT 40
+#define ID_SEQUENCE_MASK 0x7fffffU // 23 bits: ids stay below 2^63
+
+static uint64_t id_make(int kind, uint32_t index, uint32_t sequence)
+{
+    return (uint64_t)(sequence & ID_SEQUENCE_MASK) << ID_SEQUENCE_SHIFT |
+           (kind == TABLE_FILE ? ID_FILE_BIT : 0) | index;
+}
+
+static void *slot_at(const struct state *s, int kind, uint32_t index)
+{
+    return s->map + layout[kind].offset + (uint64_t)index * layout[kind].slot_bytes;
+}
+
+static struct named_node *named_at(const struct state *s, uint64_t id)
+{
+    uint32_t index = id & ID_INDEX_MASK;
+    if (id & ID_FILE_BIT || index == 0 || index >= s->header->high[TABLE_NAMED])
+        return NULL;
+    struct named_node *n = slot_at(s, TABLE_NAMED, index);
+    if (n->kind == NODE_FREE || (n->sequence & ID_SEQUENCE_MASK) != id >> ID_SEQUENCE_SHIFT)
+        return NULL;
+    return n;
+}
+
+static struct file_node *file_at(const struct state *s, uint64_t id)
+{
+    uint32_t index = id & ID_INDEX_MASK;
+    if (!(id & ID_FILE_BIT) || index == 0 || index >= s->header->high[TABLE_FILE])
+        return NULL;
+    struct file_node *n = slot_at(s, TABLE_FILE, index);
+    if (n->kind != NODE_FILE || (n->sequence & ID_SEQUENCE_MASK) != id >> ID_SEQUENCE_SHIFT)
+        return NULL;
+    return n;
+}
+
+static struct handle *handle_at(const struct state *s, uint64_t fh)
+{
+    uint32_t index = fh & 0xffffffff;
+    if (index == 0 || index >= s->header->high[TABLE_HANDLE])
+        return NULL;
+    struct handle *h = slot_at(s, TABLE_HANDLE, index);
+    return h->kind != HANDLE_FREE && h->sequence == fh >> 32 ? h : NULL;
+}
+
+// ---- slots ----------------------------------------------------------------------------------
+
+static void free_push(struct state *s, int kind, uint32_t index)
+{
+    struct free_list *f = &s->free[kind];
+    if (f->count == f->room) {
+        f->room = f->room ? 2 * f->room : 64;
+        f->slots = memory_grow(f->slots, f->room, sizeof *f->slots);
+    }
+    f->slots[f->count++] = index;
+}
+
+// 0: the table is full.
+static uint32_t slot_take(struct state *s, int kind)
+{
+    struct free_list *f = &s->free[kind];
+    if (f->count)
+        return f->slots[--f->count];
+    uint32_t index = s->header->high[kind];
+    if ((uint64_t)(index + 1) * layout[kind].slot_bytes > layout[kind].length)
+        return 0;
+    s->header->high[kind] = index + 1;
+    return index;
+}
+
+// ---- keys -----------------------------------------------------------------------------------
+
+struct named_key {
+    uint64_t parent;
+    struct text name;
+};
+
+static uint64_t hash_named(uint64_t parent, struct text name)
+{
+    return hash64_seed(name.data, name.size_bytes, parent);
+}
+
+static uint64_t hash_file(const struct file_key *k)
+{
+    return hash64_seed(k->uuid, sizeof k->uuid, k->component + k->space);
+}
+
+static bool same_named(uint64_t id, const void *key, void *context)
+{
+    const struct named_key *k = key;
+    const struct named_node *n = named_at(context, id);
+    return n && n->parent == k->parent &&
+           text_equal((struct text){n->name, n->name_bytes}, k->name);
+}
+
+static bool same_file(uint64_t id, const void *key, void *context)
+{
+    const struct file_key *k = key;
+    const struct file_node *n = file_at(context, id);
+    return n && n->component == k->component && n->space == k->space &&
+           memcmp(n->uuid, k->uuid, sizeof k->uuid) == 0;
+}
+
+static struct file_key key_of(const struct file_node *n)
+{
+    struct file_key k = {.component = n->component, .space = n->space};
+    memcpy(k.uuid, n->uuid, sizeof k.uuid);
+    return k;
+}
+
+// ---- opening and repair -----------------------------------------------------------------------
+
+static void repair_named(struct state *s)
+{
+    for (uint32_t i = 1; i < s->header->high[TABLE_NAMED]; i++) {
+        struct named_node *n = slot_at(s, TABLE_NAMED, i);
+        if (n->kind == NODE_FREE || n->kind > NODE_README || n->name_bytes > STATE_NAME_MAX) {
+            n->kind = NODE_FREE;
+            free_push(s, TABLE_NAMED, i);
+            continue;
+        }
+        table_add(&s->named, hash_named(n->parent, (struct text){n->name, n->name_bytes}),
+                  id_make(TABLE_NAMED, i, n->sequence));
+        metric_add(METRIC_NODES, 1);
+    }
+}
+
+static void repair_files(struct state *s)
+{
+    for (uint32_t i = 1; i < s->header->high[TABLE_FILE]; i++) {
+        struct file_node *n = slot_at(s, TABLE_FILE, i);
+        if (n->kind != NODE_FILE) {
+            n->kind = NODE_FREE;
+            free_push(s, TABLE_FILE, i);
+            continue;
+        }
+        n->opens = 0; // counted again from the handles
+        metric_add(METRIC_NODES, 1);
+        if (n->is_stale)
+            continue;
+        struct file_key k = key_of(n);
+        table_add(&s->files, hash_file(&k), id_make(TABLE_FILE, i, n->sequence));
+    }
+}
+
+static void repair_handles(struct state *s)
+{
+    for (uint32_t i = 1; i < s->header->high[TABLE_HANDLE]; i++) {
+        struct handle *h = slot_at(s, TABLE_HANDLE, i);
+        struct file_node *n = h->kind == HANDLE_FILE ? file_at(s, h->node) : NULL;
+        if (h->kind == HANDLE_FREE || h->kind > HANDLE_FOLDER || (h->kind == HANDLE_FILE && !n)) {
+            h->kind = HANDLE_FREE;
+            free_push(s, TABLE_HANDLE, i);
+            continue;
+        }
+        if (n) {
+            n->opens++;
+            n->mode = h->mode;
+        }
+        metric_add(n ? METRIC_OPEN_FILES : METRIC_OPEN_FOLDERS, 1);
+    }
+    for (uint32_t i = 1; i < s->header->high[TABLE_FILE]; i++) {
+        struct file_node *n = slot_at(s, TABLE_FILE, i);
+        if (n->kind == NODE_FILE && n->opens == 0)
+            n->mode = OPEN_NONE;
+    }
+}
+
+static bool header_is_sound(const struct state_header *h)
+{
+    if (h->magic != STATE_MAGIC || h->version != STATE_VERSION || h->length != sizeof *h ||
+        h->init_bytes > STATE_INIT_MAX)
+        return false;
+    for (int kind = 0; kind < TABLE_KINDS; kind++)
+        if (h->high[kind] == 0 ||
+            (uint64_t)h->high[kind] * layout[kind].slot_bytes > layout[kind].length)
+            return false;
+    return true;
+}
+
+static void header_make(struct state_header *h)
+{
+    h->version = STATE_VERSION;
+    h->length = sizeof *h;
+    h->high[TABLE_NAMED] = 2; // 0: no node, 1: the root
+    h->high[TABLE_FILE] = 1;
+    h->high[TABLE_HANDLE] = 1;
+    h->magic = STATE_MAGIC;
+}
+
+int state_open(int fd, struct state **ret_state, const char **ret_why)
+{
+    struct stat st;
+    if (fstat(fd, &st) < 0) {
+        *ret_why = "the hand-over memory can't be read";
+        return -errno;
+    }
+    bool is_new = st.st_size == 0;
+    if (is_new ? ftruncate(fd, STATE_BYTES) < 0 : (uint64_t)st.st_size != STATE_BYTES) {
+        *ret_why = "the hand-over memory has the wrong size (another version of butlerfs made it)";
+        return is_new ? -errno : -EBADMSG;
+    }
+    uint8_t *map =
+        mmap(NULL, STATE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+    if (map == MAP_FAILED) {
+        *ret_why = "the hand-over memory can't be mapped";
+        return -errno;
+    }
+    struct state_header *h = (struct state_header *)map;
+    if (is_new || h->magic == 0)
+        header_make(h);
+    if (!header_is_sound(h)) {
+        munmap(map, STATE_BYTES);
+        *ret_why = "the hand-over memory was made by another version of butlerfs: unmount and mount again";
+        return -EBADMSG;
+    }
+    struct state *s = new_struct(struct state);
+    s->map = map;
+    s->header = h;
+    lock_init(&s->lock, LOCK_RANK_NODE, "nodes");
+    repair_named(s);
+    repair_files(s);
+    repair_handles(s);
+    *ret_state = s;
+    return 0;
+}
+
+void state_close(struct state *s)
+{
+    munmap(s->map, STATE_BYTES);
+    for (int kind = 0; kind < TABLE_KINDS; kind++)
+        free(s->free[kind].slots);
+    table_release(&s->named);
+    table_release(&s->files);
+    lock_release_memory(&s->lock);
+    free(s);
+}
+
+void state_save_init(struct state *s, struct text request)
+{
+    check(request.size_bytes <= STATE_INIT_MAX);
+    memcpy(s->header->init, request.data, request.size_bytes);
+    atomic_signal_fence(memory_order_seq_cst);
+    s->header->init_bytes = (uint32_t)request.size_bytes;
+}
+
+bool state_saved_init(const struct state *s, struct text *ret_request)
+{
+    if (s->header->init_bytes == 0)
+        return false;
+    *ret_request = (struct text){(const char *)s->header->init, s->header->init_bytes};
+    return true;
+}
+
+void state_save_want(struct state *s, uint64_t want)
+{
+    s->header->want = want;
+}
+
+uint64_t state_saved_want(const struct state *s)
+{
+    return s->header->want;
+}
+
+// ---- requests in work -----------------------------------------------------------------------
+
+static _Thread_local uint32_t work_slot; // 1 + index; 0: none yet
+
+static _Atomic uint64_t *work_of_thread(struct state *s)
+{
+    if (work_slot == 0)
+        work_slot = 1 + atomic_fetch_add(&s->threads, 1) % STATE_THREADS_MAX;
+    return &s->header->work[work_slot - 1];
+}
+
+void state_work_begin(struct state *s, uint64_t unique)
+{
+    atomic_store_explicit(work_of_thread(s), unique, memory_order_relaxed);
+}
+
+void state_work_end(struct state *s)
+{
+    atomic_store_explicit(work_of_thread(s), 0, memory_order_relaxed);
+}
+
+static void suspect_add(struct state_header *h, uint64_t unique)
+{
+    struct suspect *oldest = &h->suspects[0];
+    for (int i = 0; i < STATE_THREADS_MAX; i++) {
+        if (h->suspects[i].unique == unique) {
+            h->suspects[i].deaths++;
+            return;
+        }
+        if (h->suspects[i].unique < oldest->unique)
+            oldest = &h->suspects[i];
+    }
+    *oldest = (struct suspect){.unique = unique, .deaths = 1};
+}
+
+void state_suspect(struct state *s, bool was_crash)
+{
+    for (int i = 0; i < STATE_THREADS_MAX; i++) {
+        uint64_t unique = atomic_exchange(&s->header->work[i], 0);
+        if (unique && was_crash)
+            suspect_add(s->header, unique);
+    }
+}
+
+uint32_t state_deaths(const struct state *s, uint64_t unique)
+{
+    for (int i = 0; i < STATE_THREADS_MAX; i++)
+        if (s->header->suspects[i].unique == unique)
+            return s->header->suspects[i].deaths;
+    return 0;
+}
+
+// ---- nodes ----------------------------------------------------------------------------------
+
+static uint64_t ino_of(uint64_t parent_ino, struct text name)
+{
+    uint64_t ino = hash64_seed(name.data, name.size_bytes, parent_ino);
+    return ino > STATE_ROOT ? ino : ino + 2;
+}
+
+static uint64_t named_make(struct state *s, uint64_t parent, struct text name, enum node_kind kind,
+                           uint16_t space)
+{
+    uint32_t index = slot_take(s, TABLE_NAMED);
+    const struct named_node *up = named_at(s, parent);
+    if (index == 0)
+        return 0;
+    struct named_node *n = slot_at(s, TABLE_NAMED, index);
+    n->space = space;
+    n->lookups = 1;
+    n->parent = parent;
+    n->ino = ino_of(up ? up->ino : 0, name);
+    n->cached_epoch = 0;
+    n->name_bytes = (uint16_t)name.size_bytes;
+    memcpy(n->name, name.data, name.size_bytes);
+    n->name[name.size_bytes] = 0;
+    atomic_signal_fence(memory_order_seq_cst); // invariant 1: a kill sees stores in program order
+    n->kind = (uint8_t)kind;
+    uint64_t id = id_make(TABLE_NAMED, index, n->sequence);
+    table_add(&s->named, hash_named(parent, name), id);
+    metric_add(METRIC_NODES, 1);
+    return id;
+}
+
+static void named_free(struct state *s, uint64_t id, struct named_node *n)
+{
+    table_remove(&s->named, hash_named(n->parent, (struct text){n->name, n->name_bytes}), id);
+    n->kind = NODE_FREE;
+    atomic_signal_fence(memory_order_seq_cst);
+    n->sequence++;
+    free_push(s, TABLE_NAMED, id & ID_INDEX_MASK);
+    metric_add(METRIC_NODES, -1);
+}
+
+uint64_t state_named(struct state *s, uint64_t parent, struct text name, enum node_kind kind,
+                     uint16_t space)
+{
+    check(name.size_bytes <= STATE_NAME_MAX);
+    lock_scope(&s->lock);
+    struct named_key key = {parent, name};
+    uint64_t id = table_find(&s->named, hash_named(parent, name), same_named, &key, s);
+    if (!id)
+        return named_make(s, parent, name, kind, space);
+    struct named_node *n = named_at(s, id);
+    n->kind = (uint8_t)kind;
+    n->lookups++;
+    return id;
+}
+
+static uint64_t file_make(struct state *s, const struct file_key *key)
+{
+    uint32_t index = slot_take(s, TABLE_FILE);
+    if (index == 0)
+        return 0;
+    struct file_node *n = slot_at(s, TABLE_FILE, index);
+    uint32_t sequence = n->sequence;
+    *n = (struct file_node){.sequence = sequence, .space = key->space, .component = key->component};
+    memcpy(n->uuid, key->uuid, sizeof n->uuid);
+    atomic_signal_fence(memory_order_seq_cst);
+    n->kind = NODE_FILE;
+    uint64_t id = id_make(TABLE_FILE, index, sequence);
+    table_add(&s->files, hash_file(key), id);
+    metric_add(METRIC_NODES, 1);
+    return id;
+}
+
+static void file_free(struct state *s, uint64_t id, struct file_node *n)
+{
+    struct file_key key = key_of(n);
+    if (!n->is_stale)
+        table_remove(&s->files, hash_file(&key), id);
+    n->kind = NODE_FREE;
+    atomic_signal_fence(memory_order_seq_cst);
+    n->sequence++;
+    free_push(s, TABLE_FILE, id & ID_INDEX_MASK);
+    metric_add(METRIC_NODES, -1);
+}
+
+uint64_t state_file(struct state *s, const struct file_key *key, uint64_t parent,
+                    int64_t size_bytes, int64_t mtime_unix_ns, struct file_node *ret_copy)
+{
+    lock_scope(&s->lock);
+    uint64_t id = table_find(&s->files, hash_file(key), same_file, key, s);
+    if (!id)
+        id = file_make(s, key);
+    if (!id)
+        return 0;
+    struct file_node *n = file_at(s, id);
+    // While it is open, and after it was, its store's own size is known better than the registry's.
+    if (n->opens == 0 && n->backing_ino == 0)
+        n->size_bytes = size_bytes;
+    n->mtime_unix_ns = mtime_unix_ns;
+    n->parent = parent;
+    n->lookups++;
+    *ret_copy = *n;
+    return id;
+}
+
+void state_root(struct state *s, uint16_t space, uint64_t ino)
+{
+    lock_scope(&s->lock);
+    struct named_node *n = slot_at(s, TABLE_NAMED, STATE_ROOT);
+    n->space = space;
+    n->ino = ino;
+    n->lookups = 1;
+    n->kind = NODE_FOLDER;
+}
+
+void state_forget(struct state *s, uint64_t node, uint64_t lookups)
+{
+    lock_scope(&s->lock);
+    struct named_node *named = named_at(s, node);
+    struct file_node *file = named ? NULL : file_at(s, node);
+    uint64_t *count = named ? &named->lookups : file ? &file->lookups : NULL;
+    if (!count || node == STATE_ROOT)
+        return;
+    *count -= lookups < *count ? lookups : *count;
+    if (*count)
+        return;
+    if (named)
+        named_free(s, node, named);
+    else if (file->opens == 0) // else its last release comes first; it leaks with the mount at worst
+        file_free(s, node, file);
+}
+
+enum node_kind state_kind(struct state *s, uint64_t node)
+{
+    lock_scope(&s->lock);
+    const struct named_node *n = named_at(s, node);
+    return n ? (enum node_kind)n->kind : file_at(s, node) ? NODE_FILE : NODE_FREE;
+}
+
+bool state_get_named(struct state *s, uint64_t node, struct named_node *ret_copy)
+{
+    lock_scope(&s->lock);
+    const struct named_node *n = named_at(s, node);
+    if (n)
+        *ret_copy = *n;
+    return n;
+}
+
+bool state_get_file(struct state *s, uint64_t node, struct file_node *ret_copy)
+{
+    lock_scope(&s->lock);
+    const struct file_node *n = file_at(s, node);
+    if (n)
+        *ret_copy = *n;
+    return n;
+}
+
+uint16_t state_space(struct state *s, uint64_t node)
+{
+    lock_scope(&s->lock);
+    const struct named_node *n = named_at(s, node);
+    const struct file_node *f = n ? NULL : file_at(s, node);
+    return n ? n->space : f ? f->space : UINT16_MAX;
+}
+
+#define DEPTH_MAX 4096
+
+int state_path(struct state *s, uint64_t node, uint16_t space,
+               int (*each)(struct text name, void *context), void *context)
+{
+    cleanup(buffer_release) struct buffer names = {0};
+    size_t starts[DEPTH_MAX];
+    size_t depth = 0;
+    lock_acquire(&s->lock);
+    const struct named_node *n = named_at(s, node);
+    int r = n ? 0 : -ESTALE;
+    while (r == 0 && node != STATE_ROOT && n->space == space) {
+        const struct named_node *up = named_at(s, n->parent);
+        if (!up) {
+            r = -ESTALE;
+        } else if (depth == DEPTH_MAX) {
+            r = -ENAMETOOLONG;
+        } else if (up->space == space) {
+            starts[depth++] = names.size_bytes;
+            buffer_append(&names, n->name, n->name_bytes);
+        }
+        node = n->parent;
+        n = up;
+    }
+    lock_release(&s->lock);
+    size_t end = names.size_bytes;
+    for (size_t i = depth; r == 0 && i-- > 0;) {
+        size_t to = i + 1 < depth ? starts[i + 1] : end;
+        r = each((struct text){names.data + starts[i], to - starts[i]}, context);
+    }
+    return r;
+}
+
+void state_set_cached_epoch(struct state *s, uint64_t node, uint64_t epoch)
+{
+    lock_scope(&s->lock);
+    struct named_node *n = named_at(s, node);
+    if (n)
+        n->cached_epoch = epoch;
+}
+
+void state_set_size(struct state *s, uint64_t node, int64_t size_bytes)
+{
+    lock_scope(&s->lock);
+    struct file_node *n = file_at(s, node);
+    if (n)
+        n->size_bytes = size_bytes;
+}
+
+void state_each_idle_file(struct state *s, state_update *each, void *context)
+{
+    lock_scope(&s->lock);
+    for (uint32_t i = 1; i < s->header->high[TABLE_FILE]; i++) {
+        struct file_node *n = slot_at(s, TABLE_FILE, i);
+        if (n->kind == NODE_FILE && n->opens == 0)
+            each(n, context);
+    }
+}
+
+// ---- handles --------------------------------------------------------------------------------
+
+static int file_open(struct state *s, struct handle *h, struct file_node *n, state_update *opening,
+                     void *context)
+{
+    bool was_stale = n->is_stale;
+    int r = opening(n, context);
+    if (n->is_stale && !was_stale) {
+        struct file_key key = key_of(n);
+        table_remove(&s->files, hash_file(&key), h->node);
+    }
+    if (r < 0)
+        return r;
+    h->mode = n->mode;
+    n->opens++;
+    return 0;
+}
+
+int state_open_handle(struct state *s, enum handle_kind kind, uint64_t node, uint64_t unique,
+                      state_update *opening, void *context, uint64_t *ret_fh)
+{
+    lock_scope(&s->lock);
+    struct file_node *n = kind == HANDLE_FILE ? file_at(s, node) : NULL;
+    if (kind == HANDLE_FILE && !n)
+        return -ESTALE;
+    uint32_t index = slot_take(s, TABLE_HANDLE);
+    if (index == 0)
+        return -ENFILE;
+    struct handle *h = slot_at(s, TABLE_HANDLE, index);
+    *h = (struct handle){.sequence = h->sequence, .node = node, .unique = unique};
+    int r = n ? file_open(s, h, n, opening, context) : 0;
+    if (r < 0) {
+        free_push(s, TABLE_HANDLE, index);
+        return r;
+    }
+    atomic_signal_fence(memory_order_seq_cst);
+    h->kind = (uint8_t)kind;
+    metric_add(kind == HANDLE_FILE ? METRIC_OPEN_FILES : METRIC_OPEN_FOLDERS, 1);
+    *ret_fh = (uint64_t)h->sequence << 32 | index;
+    return 0;
+}
+
+uint64_t state_find_handle(struct state *s, uint64_t unique)
+{
+    lock_scope(&s->lock);
+    for (uint32_t i = 1; i < s->header->high[TABLE_HANDLE]; i++) {
+        const struct handle *h = slot_at(s, TABLE_HANDLE, i);
+        if (h->kind != HANDLE_FREE && h->unique == unique)
+            return (uint64_t)h->sequence << 32 | i;
+    }
+    return 0;
+}
+
+bool state_get_handle(struct state *s, uint64_t fh, struct handle *ret_copy)
+{
+    lock_scope(&s->lock);
+    const struct handle *h = handle_at(s, fh);
+    if (h)
+        *ret_copy = *h;
+    return h;
+}
+
+void state_set_listing(struct state *s, uint64_t fh, uint64_t generation, uint64_t epoch)
+{
+    lock_scope(&s->lock);
+    struct handle *h = handle_at(s, fh);
+    if (h) {
+        h->epoch = epoch;
+        h->generation = generation;
+    }
+}
+
+bool state_close_handle(struct state *s, uint64_t fh, struct handle *ret_was, state_update *last,
+                        void *context)
+{
+    lock_scope(&s->lock);
+    struct handle *h = handle_at(s, fh);
+    if (!h)
+        return false;
+    *ret_was = *h;
+    metric_add(h->kind == HANDLE_FILE ? METRIC_OPEN_FILES : METRIC_OPEN_FOLDERS, -1);
+    struct file_node *n = h->kind == HANDLE_FILE ? file_at(s, h->node) : NULL;
+    h->kind = HANDLE_FREE;
+    atomic_signal_fence(memory_order_seq_cst);
+    h->sequence++;
+    free_push(s, TABLE_HANDLE, fh & 0xffffffff);
+    if (n && n->opens && --n->opens == 0) {
+        last(n, context);
+        if (n->lookups == 0) // its FORGET came first
+            file_free(s, ret_was->node, n);
+    }
+    return true;
+}
+
+uint32_t state_handle_index(uint64_t fh)
+{
+    return fh & 0xffffffff;
+}
+
+void state_each_handle(struct state *s,
+                       void (*each)(uint64_t fh, const struct handle *h, void *context),
+                       void *context)
+{
+    lock_acquire(&s->lock);
+    uint32_t high = s->header->high[TABLE_HANDLE];
+    lock_release(&s->lock);
+    for (uint32_t i = 1; i < high; i++) {
+        struct handle copy = *(struct handle *)slot_at(s, TABLE_HANDLE, i);
+        if (copy.kind != HANDLE_FREE)
+            each((uint64_t)copy.sequence << 32 | i, &copy, context);
+    }
+}
