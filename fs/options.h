@@ -15,7 +15,8 @@ enum space_kind { SPACE_BUTLER, SPACE_S3 };
 struct space_options {
     char *name;        // folder at the root of a configured mount; NULL: the space is the root
     enum space_kind kind;
-    char *source;      // as given; a local path is absolute
+    bool has_kind;     // it was said, not taken from the source's words
+    char *source;      // as given; a local path is absolute and free of symlinks; a label is looked up
     int64_t refresh_ns;
     bool has_uid, has_gid, has_umask;
     uid_t uid;
@@ -29,6 +30,8 @@ struct options {
     char *source;      // for /proc/mounts (fsname)
     char *mountpoint;  // absolute, resolved
     bool foreground;
+    bool fake;             // mount(8)'s -f: everything but the mount
+    char *mount_namespace; // mount(8)'s -N: a file of /proc/PID/ns, or NULL
     bool is_daemon;    // started by the supervisor
     uint32_t life;     // which life of the daemon this is, from 1 (supervisor's word)
     int last_signal;   // that ended the last life; 0
@@ -57,3 +60,8 @@ struct options {
 // Reads the configuration file. Frees nothing on the way out: the process ends.
 int options_parse(int argc, char **argv, struct options **ret_options, char **ret_why);
 void options_free(struct options *o);
+// What the daemon is to be started with, after its own path: "--daemon" and everything that was
+// resolved here, so that each of its lives begins with the same words whatever became of
+// environment, files and symlinks. NULL-terminated; options_arguments_free.
+char **options_daemon_arguments(const struct options *o);
+void options_arguments_free(char **arguments);

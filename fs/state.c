@@ -192,7 +192,7 @@ static struct file_key key_of(const struct file_node *n)
 
 static void repair_named(struct state *s)
 {
-    for (uint32_t i = 1; i < s->header->high[TABLE_NAMED]; i++) {
+    for (uint32_t i = STATE_ROOT + 1; i < s->header->high[TABLE_NAMED]; i++) {
         struct named_node *n = slot_at(s, TABLE_NAMED, i);
         if (n->kind == NODE_FREE || n->kind > NODE_README || n->name_bytes > STATE_NAME_MAX) {
             n->kind = NODE_FREE;
@@ -246,8 +246,11 @@ static void repair_handles(struct state *s)
     }
 }
 
-static bool header_is_sound(const struct state_header *h)
+// `used_bytes`: of memory in the file; each slot below a table's mark was written once, so the marks
+// can't promise more.
+static bool header_is_sound(const struct state_header *h, uint64_t used_bytes)
 {
+    uint64_t promised_bytes = 0;
     if (h->magic != STATE_MAGIC || h->version != STATE_VERSION || h->length != sizeof *h ||
         h->init_bytes > STATE_INIT_MAX)
         return false;
@@ -255,7 +258,9 @@ static bool header_is_sound(const struct state_header *h)
         if (h->high[kind] == 0 ||
             (uint64_t)h->high[kind] * layout[kind].slot_bytes > layout[kind].length)
             return false;
-    return true;
+        else
+            promised_bytes += (uint64_t)(h->high[kind] - 1) * layout[kind].slot_bytes;
+    return promised_bytes <= used_bytes + 4096 * TABLE_KINDS;
 }
 
 static void header_make(struct state_header *h)
@@ -289,7 +294,7 @@ int state_open(int fd, struct state **ret_state, const char **ret_why)
     struct state_header *h = (struct state_header *)map;
     if (is_new || h->magic == 0)
         header_make(h);
-    if (!header_is_sound(h)) {
+    if (!header_is_sound(h, (uint64_t)st.st_blocks * 512)) {
         munmap(map, STATE_BYTES);
         *ret_why = "the hand-over memory was made by another version of butlerfs: unmount and mount again";
         return -EBADMSG;

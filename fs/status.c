@@ -3,6 +3,7 @@
 #include "fs/status.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <sys/socket.h>
 #include <sys/utsname.h>
 

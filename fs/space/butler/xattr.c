@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/hash.h"
 #include "fs/space/butler/butler.h"
+#include "meta/name.h"
 
 #define PREFIX "user.butler."
 

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "tests/unit/base/harness.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/buffer.h"
+#include "fs/state.h"
+
+static struct state *open_state(int fd)
+{
+    struct state *s = NULL;
+    const char *why = NULL;
+    assert_int_equal(state_open(fd, &s, &why), 0);
+    return s;
+}
+
+static int make(void **state)
+{
+    int *fd = malloc(sizeof *fd);
+    *fd = memfd_create("state", MFD_CLOEXEC);
+    *state = fd;
+    return *fd < 0;
+}
+
+static int unmake(void **state)
+{
+    close(*(int *)*state);
+    free(*state);
+    return 0;
+}
+
+static struct file_key key_of(int i)
+{
+    struct file_key k = {.space = 0};
+    memcpy(k.uuid, &i, sizeof i);
+    return k;
+}
+
+static uint64_t file_of(struct state *s, int i, uint64_t parent)
+{
+    struct file_node copy;
+    struct file_key k = key_of(i);
+    return state_file(s, &k, parent, 100, 5, &copy);
+}
+
+static void a_folder_asked_for_twice_is_one_node(void **state)
+{
+    struct state *s = open_state(*(int *)*state);
+    state_root(s, 0, 1);
+    uint64_t a = state_named(s, STATE_ROOT, TEXT("a"), NODE_FOLDER, 0);
+    assert_int_equal(state_named(s, STATE_ROOT, TEXT("a"), NODE_FOLDER, 0), a);
+    assert_int_not_equal(state_named(s, a, TEXT("a"), NODE_FOLDER, 0), a);
+    state_forget(s, a, 1);
+    assert_int_equal(state_kind(s, a), NODE_FOLDER);
+    state_forget(s, a, 1);
+    assert_int_equal(state_kind(s, a), NODE_FREE);
+    state_close(s);
+}
+
+static void an_id_of_a_forgotten_node_never_means_a_later_one(void **state)
+{
+    struct state *s = open_state(*(int *)*state);
+    state_root(s, 0, 1);
+    uint64_t old = state_named(s, STATE_ROOT, TEXT("old"), NODE_FOLDER, 0);
+    state_forget(s, old, 1);
+    uint64_t new = state_named(s, STATE_ROOT, TEXT("new"), NODE_FOLDER, 0);
+    assert_int_not_equal(old, new);
+    assert_int_equal(state_kind(s, old), NODE_FREE);
+    assert_int_equal(state_kind(s, new), NODE_FOLDER);
+    state_close(s);
+}
+
+static int append_part(struct text name, void *context)
+{
+    buffer_append_byte(context, '/');
+    buffer_append_text(context, name);
+    return 0;
+}
+
+static void a_path_is_told_from_the_root_down(void **state)
+{
+    struct state *s = open_state(*(int *)*state);
+    BUFFER_CLEANUP path = {0};
+    state_root(s, 0, 1);
+    uint64_t a = state_named(s, STATE_ROOT, TEXT("a"), NODE_FOLDER, 0);
+    uint64_t b = state_named(s, a, TEXT("bb"), NODE_FOLDER, 0);
+    uint64_t c = state_named(s, b, TEXT("c"), NODE_FOLDER, 0);
+    assert_int_equal(state_path(s, c, 0, append_part, &path), 0);
+    assert_string_equal(path.data, "/a/bb/c");
+    buffer_clear(&path);
+    assert_int_equal(state_path(s, STATE_ROOT, 0, append_part, &path), 0);
+    assert_int_equal(path.size_bytes, 0);
+    state_close(s);
+}
+
+static void a_spaces_own_root_is_not_part_of_its_paths(void **state)
+{
+    struct state *s = open_state(*(int *)*state);
+    BUFFER_CLEANUP path = {0};
+    state_root(s, 0, 1);
+    uint64_t space = state_named(s, STATE_ROOT, TEXT("dp1"), NODE_FOLDER, 3);
+    uint64_t c = state_named(s, space, TEXT("collections"), NODE_FOLDER, 3);
+    assert_int_equal(state_path(s, space, 3, append_part, &path), 0);
+    assert_int_equal(path.size_bytes, 0);
+    assert_int_equal(state_path(s, c, 3, append_part, &path), 0);
+    assert_string_equal(path.data, "/collections");
+    state_close(s);
+}
+
+static int open_cached(struct file_node *n, void *context)
+{
+    n->mode = OPEN_CACHED;
+    return 0;
+}
+
+static int note_last(struct file_node *n, void *context)
+{
+    (*(int *)context)++;
+    n->mode = OPEN_NONE;
+    return 0;
+}
+
+static void everything_is_found_again_by_the_next_life(void **state)
+{
+    int fd = *(int *)*state, last = 0;
+    struct state *s = open_state(fd);
+    struct file_node n;
+    struct handle h;
+    uint64_t fh;
+    state_root(s, 0, 1);
+    state_save_init(s, TEXT("an INIT request"));
+    state_save_want(s, 77);
+    uint64_t folder = state_named(s, STATE_ROOT, TEXT("f"), NODE_FOLDER, 0);
+    uint64_t file = file_of(s, 1, folder);
+    assert_int_equal(state_open_handle(s, HANDLE_FILE, file, 4242, open_cached, NULL, &fh), 0);
+    state_close(s);
+
+    s = open_state(fd);
+    struct text init;
+    assert_true(state_saved_init(s, &init));
+    assert_true(text_equal(init, TEXT("an INIT request")));
+    assert_int_equal(state_saved_want(s), 77);
+    assert_int_equal(state_named(s, STATE_ROOT, TEXT("f"), NODE_FOLDER, 0), folder);
+    assert_int_equal(file_of(s, 1, folder), file);
+    assert_true(state_get_file(s, file, &n));
+    assert_int_equal(n.opens, 1);
+    assert_int_equal(n.mode, OPEN_CACHED);
+    assert_int_equal(state_find_handle(s, 4242), fh);
+    assert_true(state_close_handle(s, fh, &h, note_last, &last));
+    assert_int_equal(last, 1);
+    assert_false(state_close_handle(s, fh, &h, note_last, &last)); // a resent RELEASE
+    assert_int_equal(last, 1);
+    state_close(s);
+}
+
+static void a_file_forgotten_while_open_lives_until_its_release(void **state)
+{
+    int last = 0;
+    struct state *s = open_state(*(int *)*state);
+    struct handle h;
+    uint64_t fh;
+    state_root(s, 0, 1);
+    uint64_t file = file_of(s, 1, STATE_ROOT);
+    assert_int_equal(state_open_handle(s, HANDLE_FILE, file, 1, open_cached, NULL, &fh), 0);
+    state_forget(s, file, 1);
+    assert_int_equal(state_kind(s, file), NODE_FILE);
+    assert_true(state_close_handle(s, fh, &h, note_last, &last));
+    assert_int_equal(state_kind(s, file), NODE_FREE);
+    state_close(s);
+}
+
+static int make_stale(struct file_node *n, void *context)
+{
+    n->is_stale = 1;
+    return -ESTALE;
+}
+
+static void a_stale_file_node_gives_way_to_a_new_one(void **state)
+{
+    struct state *s = open_state(*(int *)*state);
+    uint64_t fh, file = file_of(s, 1, STATE_ROOT);
+    assert_int_equal(state_open_handle(s, HANDLE_FILE, file, 1, make_stale, NULL, &fh), -ESTALE);
+    uint64_t next = file_of(s, 1, STATE_ROOT);
+    assert_int_not_equal(next, file);
+    assert_int_equal(state_kind(s, file), NODE_FILE);
+    state_forget(s, file, 1);
+    assert_int_equal(state_kind(s, file), NODE_FREE);
+    assert_int_equal(file_of(s, 1, STATE_ROOT), next);
+    state_close(s);
+}
+
+static void a_request_in_work_at_two_crashes_is_known(void **state)
+{
+    int fd = *(int *)*state;
+    for (uint32_t deaths = 1; deaths <= 2; deaths++) {
+        struct state *s = open_state(fd);
+        state_work_begin(s, 99);
+        state_close(s);
+        s = open_state(fd);
+        state_suspect(s, true);
+        assert_int_equal(state_deaths(s, 99), deaths);
+        state_close(s);
+    }
+    struct state *s = open_state(fd);
+    state_work_begin(s, 98);
+    state_suspect(s, false); // killed, not crashed
+    assert_int_equal(state_deaths(s, 98), 0);
+    state_close(s);
+}
+
+static void a_million_files_are_made_found_and_forgotten(void **state)
+{
+    struct state *s = open_state(*(int *)*state);
+    enum { N = 1000000 };
+    uint64_t *ids = malloc(N * sizeof *ids);
+    for (int i = 0; i < N; i++)
+        ids[i] = file_of(s, i, STATE_ROOT);
+    for (int i = 0; i < N; i += 997)
+        assert_int_equal(file_of(s, i, STATE_ROOT), ids[i]);
+    for (int i = 0; i < N; i++)
+        state_forget(s, ids[i], 2);
+    for (int i = 0; i < N; i += 991)
+        assert_int_equal(state_kind(s, ids[i]), NODE_FREE);
+    free(ids);
+    state_close(s);
+}
+
+static void another_versions_state_is_refused(void **state)
+{
+    int fd = *(int *)*state;
+    state_close(open_state(fd));
+    uint32_t version = 999;
+    struct state *s;
+    const char *why = NULL;
+    assert_int_equal(pwrite(fd, &version, sizeof version, 8), sizeof version);
+    assert_int_equal(state_open(fd, &s, &why), -EBADMSG);
+    assert_non_null(strstr(why, "another version"));
+}
+
+#define T(name) cmocka_unit_test_setup_teardown(name, make, unmake)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        T(a_folder_asked_for_twice_is_one_node),
+        T(an_id_of_a_forgotten_node_never_means_a_later_one),
+        T(a_path_is_told_from_the_root_down),
+        T(a_spaces_own_root_is_not_part_of_its_paths),
+        T(everything_is_found_again_by_the_next_life),
+        T(a_file_forgotten_while_open_lives_until_its_release),
+        T(a_stale_file_node_gives_way_to_a_new_one),
+        T(a_request_in_work_at_two_crashes_is_known),
+        T(a_million_files_are_made_found_and_forgotten),
+        T(another_versions_state_is_refused),
+    };
+    return run_group(tests);
+}
