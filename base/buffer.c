@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // buffer: the one place where memory is asked for and where running out of it is decided.
-// 1. data is NULL (room 0) or room_bytes long with data[size_bytes] == 0 and size_bytes < room_bytes.
+// 1. data is NULL (room 0), or room_bytes long with size_bytes < room_bytes, data[size_bytes] == 0.
 // 2. A size that overflows is handled as memory that ran out: it could not be had either.
 #include "base/buffer.h"
 

@@ -37,6 +37,6 @@ static inline struct text buffer_text(const struct buffer *b)
 
 // Allocation that does not fail (ends the process with one line on stderr when memory is out).
 void *memory_new(size_t size_bytes);                        // zeroed; free() it
-void *memory_grow(void *old, size_t count, size_t each_bytes); // realloc; the new part is not zeroed
+void *memory_grow(void *old, size_t count, size_t each_bytes); // realloc; the new part isn't zeroed
 char *memory_copy(const void *data, size_t size_bytes);     // with a NUL after it
 #define new_struct(type) ((type *)memory_new(sizeof(type)))

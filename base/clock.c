@@ -56,9 +56,10 @@ static int64_t leap_row_unix_ns(const struct leap_row *row)
     return __builtin_mul_overflow(row->unix_s, NS_PER_S, &ns) ? INT64_MAX : ns;
 }
 
-// The two differ around a row only. With offsets `old` before and `now` from it on, TAI instants
-// [row + old, row + now) are a leap second: no Unix time is theirs. Were a second ever left out, Unix
-// times [row + now - old, row) would be nobody's, and go to the instant at which they are skipped.
+// Only around a row is there more to it than a sum. With offsets `old` before and `now` from it on,
+// TAI instants [row + old, row + now) are a leap second: no Unix time is theirs. Were a second ever
+// left out, Unix times [row + now - old, row) would be nobody's, and go to the instant at which
+// they are skipped.
 int64_t tai_to_unix_ns(int64_t tai_ns)
 {
     pthread_once(&clock_leaps_once, clock_leaps_load);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // doc: the tree. What it is read from is the business of yaml.c and json.c.
 // 1. A node has one parent and is freed with it.
-// 2. Reading changes nothing (spellings and indices are made when a node is), so that a finished tree
-//    may be read by many threads.
+// 2. Reading changes nothing (spellings and indices are made when a node is), so that a finished
+//    tree may be read by many threads.
 // 3. The keys of a map differ and keep the order in which they first came.
 #include "base/doc.h"
 

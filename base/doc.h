@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // doc: a document read from YAML or JSON, or built to be written as JSON: one tree for both.
-// Strings are counted bytes (NUL and bytes that are not UTF-8 survive). A tree is owned by its root:
-// doc_free(root) frees all. Look-ups on NULL answer NULL, so that they can be chained.
+// Strings are counted bytes (NUL and bytes that are not UTF-8 survive). A tree is owned by its
+// root: doc_free(root) frees all. Look-ups on NULL answer NULL, so that they can be chained.
 // Parsing is for input from outside: depth (64), size (64 MiB) and count (4 million nodes; YAML
 // aliases counted as often as they are expanded) are bounded, unknown YAML tags are accepted and
 // ignored, a key that stands twice keeps the last value. Not thread-safe while it is changed.
@@ -18,8 +18,9 @@ enum doc_kind { DOC_NULL, DOC_BOOL, DOC_INTEGER, DOC_REAL, DOC_STRING, DOC_LIST,
 struct doc;
 
 // 0, -EINVAL or -E2BIG (a bound), with *ret_why "line 3: ...", allocated, the caller frees; ret_why
-// may be NULL. YAML: one document (none: null); keys are scalars. JSON: what RFC 8259 allows, except
-// that a key may not hold a NUL and a number must fit; NaN and Infinity, which Python writes, are read.
+// may be NULL. YAML: one document (none: null); keys are scalars. JSON: what RFC 8259 allows, but a
+// key may not hold a NUL and a whole number must fit 64 bits; NaN and Infinity, which Python
+// writes, are read.
 int doc_parse_yaml(struct text input, struct doc **ret_doc, char **ret_why);
 int doc_parse_json(struct text input, struct doc **ret_doc, char **ret_why);
 // Reads a whole file (regular, at most 64 MiB) by name; errors of open(2) as -errno with *ret_why.
@@ -56,6 +57,6 @@ void doc_put_integer(struct doc *map, const char *key, int64_t value);
 void doc_put_bool(struct doc *map, const char *key, bool value);
 void doc_append(struct doc *list, struct doc *value);                     // takes the value
 
-// Bytes that are not valid UTF-8 are written as U+FFFD, a real that is no number as null. Keys in the
-// order they were put. Pretty: two spaces a level, no newline at the end.
+// Bytes that are not valid UTF-8 are written as U+FFFD, a real that is no number as null. Keys in
+// the order they were put. Pretty: two spaces a level, no newline at the end.
 void doc_write_json(const struct doc *d, bool pretty, struct buffer *to);

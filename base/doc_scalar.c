@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // doc_scalar: what a word of YAML means when it is not quoted. The rules are YAML 1.1's as PyYAML
-// reads them, because Butler reads the same files with PyYAML and both must see the same: "1e5" is a
+// reads them, as Butler reads the same files with PyYAML and both must see the same: "1e5" is a
 // string, 017 is 15, "on" is true. Left out: numbers to the base of 60 (12:30:00) and times, which
 // stay the strings that they look like.
 #include <errno.h>

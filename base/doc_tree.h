@@ -45,8 +45,8 @@ struct doc *doc_new_scalar(enum doc_kind kind, struct text spelling);
 struct doc *doc_new_plain(struct text spelling);
 struct text doc_spelling(const struct doc *scalar);
 
-// As doc_get and doc_put, for keys that are counted. Swap gives back the value that stood there (NULL:
-// none) instead of freeing it.
+// As doc_get and doc_put, for keys that are counted. Swap gives back the value that stood there
+// (NULL: none) instead of freeing it.
 struct doc *doc_find(const struct doc *map, struct text key);
 struct doc *doc_swap(struct doc *map, struct text key, struct doc *value);
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// hash: XXH3, the one hash of butlerfs (tree.md's long names, inode numbers, record checks, tables).
+// hash: XXH3, the one hash of butlerfs (long names, inode numbers, record checks, tables). Its
+// values stand in names and on disk: they never change.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>

@@ -2,9 +2,11 @@
 // json: reads JSON through json-c, which no other file includes, and writes it. json-c builds its
 // whole tree before it can be asked anything and cuts silently what it can't hold; so the text is
 // looked over first:
-// 1. What json-c is given has at most DOC_NODES_MAX values and no string or number that it would
-//    change: no NUL in a key (it ends there), no whole number beyond 64 bits (it becomes the bound).
-// 2. The look-over judges nothing else: what is not JSON passes it and is refused by json-c.
+// 1. What json-c is given has at most DOC_NODES_MAX values and DOC_DEPTH_MAX levels, and no string
+//    or number that it would change: no NUL in a key (it ends there), no whole number beyond 64
+//    bits (it becomes the bound).
+// 2. The look-over also refuses what json-c reads, even told to be strict, though it is not JSON:
+//    'a' as a key, 01, 1. and control bytes in strings. All else that is wrong is left to json-c.
 #include <errno.h>
 #include <json-c/json.h>
 #include <math.h>
@@ -16,6 +18,8 @@ struct json_scan {
     struct text input;
     size_t at;
     size_t nodes;    // an upper bound
+    int depth;
+    int error;       // with why
     const char *why; // NULL: good so far
 };
 
@@ -64,39 +68,97 @@ static void json_scan_string(struct json_scan *s)
         s->why = "a key with a NUL in it";
 }
 
+static size_t json_skip_digits(struct text t, size_t at)
+{
+    while (at < t.size_bytes && t.data[at] >= '0' && t.data[at] <= '9')
+        at++;
+    return at;
+}
+
+static bool json_has_byte(struct text t, size_t at, char a, char b)
+{
+    return at < t.size_bytes && (t.data[at] == a || t.data[at] == b);
+}
+
+// -?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?
+static bool json_is_number(struct text t)
+{
+    size_t from = json_has_byte(t, 0, '-', '-');
+    size_t at = json_skip_digits(t, from);
+    if (at == from || (t.data[from] == '0' && at > from + 1))
+        return false;
+    if (json_has_byte(t, at, '.', '.')) {
+        from = at + 1;
+        at = json_skip_digits(t, from);
+        if (at == from)
+            return false;
+    }
+    if (json_has_byte(t, at, 'e', 'E')) {
+        from = at + 1 + json_has_byte(t, at + 1, '-', '+');
+        at = json_skip_digits(t, from);
+        if (at == from)
+            return false;
+    }
+    return at == t.size_bytes;
+}
+
 static bool json_is_number_byte(int c)
 {
     return (c >= '0' && c <= '9') || c == '-' || c == '+' || c == '.' || c == 'e' || c == 'E';
 }
 
+static bool json_fits(struct text number)
+{
+    char digits[24];
+    if (number.size_bytes < 19 || memchr(number.data, '.', number.size_bytes) ||
+        memchr(number.data, 'e', number.size_bytes) || memchr(number.data, 'E', number.size_bytes))
+        return true;
+    if (number.size_bytes >= sizeof(digits))
+        return false;
+    memcpy(digits, number.data, number.size_bytes);
+    digits[number.size_bytes] = 0;
+    errno = 0;
+    if (digits[0] == '-')
+        strtoll(digits, NULL, 10);
+    else
+        strtoull(digits, NULL, 10);
+    return errno == 0;
+}
+
 static void json_scan_number(struct json_scan *s)
 {
     size_t from = s->at;
-    bool is_whole = true;
-    for (int c; json_is_number_byte(c = json_peek(s)); s->at++)
-        is_whole = is_whole && c != '.' && c != 'e' && c != 'E';
-    size_t size = s->at - from;
-    if (!is_whole || size < 19)
-        return;
-    char digits[24];
-    bool fits = size < sizeof(digits);
-    if (fits) {
-        memcpy(digits, s->input.data + from, size);
-        digits[size] = 0;
-        errno = 0;
-        if (digits[0] == '-')
-            strtoll(digits, NULL, 10);
-        else
-            strtoull(digits, NULL, 10);
-        fits = errno == 0;
-    }
-    if (!fits)
+    while (json_is_number_byte(json_peek(s)))
+        s->at++;
+    struct text number = text_slice(s->input, from, s->at);
+    if (text_equal(number, TEXT("-")) && json_peek(s) == 'I')
+        return; // -Infinity
+    if (!json_is_number(number))
+        s->why = "not a number of JSON";
+    else if (!json_fits(number))
         s->why = "a number that does not fit 64 bits";
+}
+
+// A byte outside of strings and numbers.
+static void json_scan_mark(struct json_scan *s, int c)
+{
+    bool is_open = c == '[' || c == '{';
+    if (is_open || c == ',')
+        s->nodes++; // the first value of each, and the one after each comma
+    s->depth += is_open;
+    s->depth -= (c == ']' || c == '}') && s->depth;
+    if (s->nodes > DOC_NODES_MAX || s->depth > DOC_DEPTH_MAX) {
+        s->error = -E2BIG;
+        s->why = s->depth > DOC_DEPTH_MAX ? "lists and maps within each other too deep"
+                                          : "too many values";
+    } else if (c == 0 || c == '\'') {
+        s->why = "unexpected character";
+    }
 }
 
 static int json_scan(struct text input, char **ret_why)
 {
-    struct json_scan s = {.input = input, .nodes = 1};
+    struct json_scan s = {.input = input, .nodes = 1, .error = -EINVAL};
     while (!s.why && s.at < input.size_bytes) {
         int c = json_peek(&s);
         if (json_is_number_byte(c) && c != 'e' && c != 'E') {
@@ -106,15 +168,11 @@ static int json_scan(struct text input, char **ret_why)
         s.at++;
         if (c == '"')
             json_scan_string(&s);
-        else if (c == '[' || c == '{' || c == ',')
-            s.nodes++; // the first value of each, and the one after each comma
-        else if (c == 0)
-            s.why = "a NUL";
+        else
+            json_scan_mark(&s, c);
     }
     if (s.why)
-        return doc_fail(-EINVAL, ret_why, "line %zu: %s", json_line(input, s.at), s.why);
-    if (s.nodes > DOC_NODES_MAX)
-        return doc_fail(-E2BIG, ret_why, "more than %d values", DOC_NODES_MAX);
+        return doc_fail(s.error, ret_why, "line %zu: %s", json_line(input, s.at), s.why);
     return 0;
 }
 
@@ -147,7 +205,7 @@ static struct doc *json_take_list(json_object *o)
     return list;
 }
 
-// Its depth is bounded by the tokener's.
+// Its depth is bounded by the look-over.
 static struct doc *json_take(json_object *o)
 {
     switch (json_object_get_type(o)) {
@@ -192,7 +250,7 @@ int doc_parse_json(struct text input, struct doc **ret_doc, char **ret_why)
     int error = json_scan(input, ret_why);
     if (error < 0)
         return error;
-    // json-c counts the scalars' level too.
+    // One more, as json-c counts the level of the scalars too.
     cleanup(json_free_tokener) json_tokener *t = json_tokener_new_ex(DOC_DEPTH_MAX + 1);
     check(t);
     json_tokener_set_flags(t, JSON_TOKENER_STRICT);
@@ -210,8 +268,7 @@ int doc_parse_json(struct text input, struct doc **ret_doc, char **ret_why)
     }
     const char *what = status == json_tokener_continue ? "unexpected end of data"
                                                        : json_tokener_error_desc(status);
-    return doc_fail(status == json_tokener_error_depth ? -E2BIG : -EINVAL, ret_why,
-                    "line %zu: %s", json_line(input, end), what);
+    return doc_fail(-EINVAL, ret_why, "line %zu: %s", json_line(input, end), what);
 }
 
 // --- writing
@@ -265,36 +322,11 @@ static void json_write_string(struct text t, struct buffer *to)
     buffer_append_byte(to, '"');
 }
 
-// Whether the spelling of a real is also JSON's: -?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?
-static bool json_spells_number(const char *c)
-{
-    c += *c == '-';
-    size_t digits = strspn(c, "0123456789");
-    if (!digits || (*c == '0' && digits > 1))
-        return false;
-    c += digits;
-    if (*c == '.') {
-        digits = strspn(++c, "0123456789");
-        if (!digits)
-            return false;
-        c += digits;
-    }
-    if (*c == 'e' || *c == 'E') {
-        c++;
-        c += *c == '-' || *c == '+';
-        digits = strspn(c, "0123456789");
-        if (!digits)
-            return false;
-        c += digits;
-    }
-    return !*c;
-}
-
 static void json_write_real(const struct doc *d, struct buffer *to)
 {
     if (!isfinite(d->scalar.real)) {
         buffer_append_string(to, "null");
-    } else if (json_spells_number(d->scalar.spelling)) {
+    } else if (json_is_number(doc_spelling(d))) {
         buffer_append_string(to, d->scalar.spelling);
     } else {
         cleanup(cleanup_doc_free) struct doc *plain = doc_new_real(d->scalar.real);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // lock: mutexes that know their place.
-// 1. Without NDEBUG each thread keeps the list of locks it holds; a lock is only taken when its rank
-//    is above that of each of them (an equal rank too is an error: two of a class have no order).
+// 1. Without NDEBUG each thread keeps the list of locks it holds; a lock is only taken when its
+//    rank is above that of each of them (equal is an error too: two of a class have no order).
 // 2. Locks may be released in any order.
 // 3. A failing pthread call is a programming error: with locks that are initialised and owned there
 //    is nothing else that it could be.

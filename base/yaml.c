@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// yaml: reads YAML through libyaml, which no other file includes, event by event, so that bounds are
-// kept while the tree grows and not after it has.
+// yaml: reads YAML through libyaml, which no other file includes, event by event, so that bounds
+// are kept while the tree grows and not after it has.
 // 1. What is open (lists and maps) lies on a stack of DOC_DEPTH_MAX; nothing here recurses deeper.
 // 2. An alias is a copy of what its anchor stood for; the nodes and bytes of copies are counted, so
 //    that a few lines that repeat each other do not become a tree that fills the memory.
-// 3. A node lives until the end of the reading, as an anchor may name it: a value whose key is given
-//    another one moves to `replaced`, a scalar that became a key does too.
+// 3. A node lives until the end of the reading, as an anchor may name it: a value whose key is
+//    given another one moves to `replaced`, a scalar that became a key does too.
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
