@@ -16,8 +16,8 @@ struct artifact {
 };
 
 // -EXDEV: leaves the datastore's root. -EINVAL: names no file (empty, a folder's `/` at its end, a
-// NUL, an empty member, a relative file: URI). A `%` without two hex digits is a character, as to the
-// client.
+// NUL, an empty member, a relative file: URI). A `%` without two hex digits is a character, as to
+// the client.
 int artifact_resolve(const struct datastore_config *datastore, struct text recorded,
                      struct artifact *ret_artifact);
 void artifact_release(struct artifact *a);

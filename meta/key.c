@@ -22,7 +22,7 @@
 #define VALUES_BYTES (KEY_BYTES_MAX - KEY_RANGE_BYTES)
 
 _Static_assert(VALUES_BYTES / LEVELS_MAX >= CUT_BYTES, "a hash for every level must fit");
-_Static_assert(VALUES_BYTES / LEVELS_MAX >= 1 + INTEGER_BYTES, "an integer for every level must fit");
+_Static_assert(VALUES_BYTES / LEVELS_MAX >= 1 + INTEGER_BYTES, "an integer must fit, too");
 
 size_t key_text_max(size_t levels)
 {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // key: a data ID's values, in the tree's level order, as bytes whose memcmp order is the values'
-// order (integers by value, then text bytewise), and where the values of the first n levels are a byte
-// prefix of the key that no other n values share: a folder is a range of keys. Long text (over
+// order (integers by value, then text bytewise), and where the values of the first n levels are a
+// byte prefix of the key that no other n values share: a folder is a range of keys. Long text (over
 // key_text_max bytes) is cut and ends with a hash of the whole, which orders texts that begin alike
 // anyhow; the whole is then kept with the row (`long_texts`). Values never take more than
 // KEY_BYTES_MAX - KEY_RANGE_BYTES. Keys are read back from disk: checked.
@@ -34,9 +34,9 @@ size_t key_text_max(size_t levels);
 // Appends one value of a type with `levels` levels. true: the text was cut and hashed.
 bool key_append(struct key *k, const struct value *v, size_t levels);
 // Reads the value at *offset of `bytes` and moves it. Text is appended (unescaped) to `store` and
-// *ret_value points into it: reserve bytes.size_bytes in `store` before a key's first value, so that
-// nothing moves (asserted). *ret_cut: only the beginning is here. -EBADMSG: not a key; nothing is
-// changed.
+// *ret_value points into it: reserve bytes.size_bytes in `store` before a key's first value, so
+// that nothing moves (asserted). *ret_cut: only the beginning is here. -EBADMSG: not a key; nothing
+// is changed.
 int key_read(struct text bytes, size_t *offset, struct value *ret_value, bool *ret_cut,
              struct buffer *store);
 // How many bytes the value at `offset` takes; -EBADMSG.

@@ -16,13 +16,13 @@ enum name_place {
     NAME_S3,         // a part of an object's key: a leading dot stays
 };
 
-// What is escaped depends on the value alone, not on what stands around it in a name: a `~` before 16
-// hex digits (of either case) is escaped at a value's end, wherever the value then stands.
+// What is escaped depends on the value alone, not on what stands around it in a name: a `~` before
+// 16 hex digits (of either case) is escaped at a value's end, wherever the value then stands.
 // Appends `raw` escaped for `place`. Never cuts; see name_shorten.
 void name_escape(enum name_place place, struct text raw, struct buffer *to);
-// The bytes that `escaped` stands for, appended. -EINVAL: not the canonical escaped form of anything
-// in that place (lower-case hex, an escape that was not needed, one that is missing); nothing is
-// appended then.
+// The bytes that `escaped` stands for, appended. -EINVAL: not the canonical escaped form of
+// anything in that place (lower-case hex, an escape that was not needed, one that is missing);
+// nothing is appended then.
 int name_unescape(enum name_place place, struct text escaped, struct buffer *to);
 
 // One part of a collection's name, below the part `parent` (unescaped; empty at the top): escapes
@@ -38,7 +38,7 @@ int name_read_part(struct text parent, struct text escaped, struct buffer *to);
 // bytes; what is, is written ".data".
 #define NAME_SUFFIX_MAX 160
 void name_shorten(struct buffer *b, size_t from, struct text suffix);
-// Whether `name` has the form and the length that name_shorten writes (so that it can't be read back).
+// Whether `name` has the form and the length that name_shorten writes: it can't be read back.
 bool name_is_shortened(struct text name);
 
 // The suffix of an artifact's (or zip member's) name by tree.md's rule, ".fits.fz", ".data".
@@ -51,8 +51,8 @@ void name_write_level(struct text key, const struct value *v, struct buffer *to)
 // Reads `name` as a level of `key`; an integer must be in its shortest decimal form. The text of a
 // text value is appended to *store and points into it only until store grows: so reserve first or
 // copy. -ENOENT: not that key, or not canonical. -E2BIG: a shortened name, which can't be read.
-int name_read_level(struct text name, struct text key, enum value_kind kind, struct value *ret_value,
-                    struct buffer *store);
+int name_read_level(struct text name, struct text key, enum value_kind kind,
+                    struct value *ret_value, struct buffer *store);
 
 // `<type>_<value>_..._<last><infix><suffix>`: the file's name. `values`: the required values only.
 // `infix`: "" or "@<begin>--<end>" (validity range) etc., already in its final form. Cut to 255
@@ -60,8 +60,8 @@ int name_read_level(struct text name, struct text key, enum value_kind kind, str
 void name_write_file(struct text type, const struct value *values, size_t count, struct text infix,
                      struct text suffix, struct buffer *to);
 // The last value of a file's name, given the type and the values before it (count - 1 of them).
-// *ret_suffix: what follows the value (slice of name; begins with `.` or `@`). With count 0 there is
-// no value to read and only the type is compared. Errors as name_read_level.
+// *ret_suffix: what follows the value (slice of name; begins with `.` or `@`). With count 0 there
+// is no value to read and only the type is compared. Errors as name_read_level.
 int name_read_file(struct text name, struct text type, const struct value *values, size_t count,
                    enum value_kind last_kind, struct value *ret_last, struct text *ret_suffix,
                    struct buffer *store);
