@@ -45,7 +45,14 @@ struct control_ioctl {
 };
 #define CONTROL_IOCTL _IOWR('b', 1, struct control_ioctl)
 
-// Path of the socket of the mount with device number `dev`: /run/butlerfs/MAJOR:MINOR for root,
-// $XDG_RUNTIME_DIR/butlerfs/... (or /tmp/butlerfs-UID/...) for others. Made by the command,
+// control_socket.c, which needs nothing of the rest of fs:
+// Path of the socket of the mount with device number `dev`, made by `owner`:
+// /run/butlerfs/MAJOR:MINOR for root, /run/user/UID/butlerfs/... for others, where there is no such
+// folder /tmp/butlerfs-UID/.... Not $XDG_RUNTIME_DIR: root has to find it too. Made by the command,
 // inherited by supervisor and daemon; removed by the supervisor.
 void control_socket_path(dev_t dev, uid_t owner, char *ret_path, size_t room_bytes);
+// Makes the socket there (its folder too; 0600: administrators only) and listens. A folder that
+// somebody else could write is refused. -errno with *ret_why.
+int control_listen(const char *path, int *ret_fd, char **ret_why);
+// For when there is no place for one: a socket that nobody reaches, to keep the daemon's numbers.
+int control_listen_nowhere(void);

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// options_space: the spaces of a mount, each beginning with what was said for all of them.
+// 1. After space_settle a source means the same in any process, folder and environment.
+// 2. Nothing is guessed by looking at what a source holds (tree.md): its words decide, or `space`.
+#include <string.h>
+#include <strings.h>
+
+#include "fs/options_table.h"
+#include "fs/path.h"
+#include "fs/why.h"
+#include "meta/config.h"
+
+static char **copy_paths(char **paths)
+{
+    size_t count = 0;
+    while (paths && paths[count])
+        count++;
+    if (count == 0)
+        return NULL;
+    char **copy = memory_new((count + 1) * sizeof *copy);
+    for (size_t i = 0; i < count; i++)
+        copy[i] = memory_copy(paths[i], strlen(paths[i]));
+    return copy;
+}
+
+void space_copy_standards(const struct space_options *from, struct space_options *to)
+{
+    *to = *from;
+    to->name = NULL;
+    to->source = NULL;
+    to->artifact_roots = copy_paths(from->artifact_roots);
+}
+
+void space_release(struct space_options *s)
+{
+    for (size_t i = 0; s->artifact_roots && s->artifact_roots[i]; i++)
+        free(s->artifact_roots[i]);
+    free(s->artifact_roots);
+    free(s->source);
+    free(s->name);
+}
+
+static int check_name(const struct options *o, struct text name, char **ret_why)
+{
+    const char *wrong = NULL;
+    if (name.size_bytes == 0)
+        wrong = "it is empty";
+    else if (name.size_bytes > 255)
+        wrong = "it is longer than 255 bytes";
+    else if (memchr(name.data, '/', name.size_bytes) || memchr(name.data, '\0', name.size_bytes))
+        wrong = "a folder's name holds no '/'";
+    else if (text_equal(name, TEXT(".")) || text_equal(name, TEXT("..")))
+        wrong = "that is no folder of one's own";
+    for (uint32_t i = 0; !wrong && i < o->space_count; i++)
+        if (text_equal(name, text_of(o->spaces[i].name)))
+            wrong = "it stands twice";
+    if (!wrong)
+        return 0;
+    return why(ret_why, -EINVAL, "space \"%.*s\": not a name for a space: %s",
+               (int)(name.size_bytes < 255 ? name.size_bytes : 255), name.data, wrong);
+}
+
+int options_add_space(struct options *o, struct text name, const struct space_options *standard,
+                      struct space_options **ret_space, char **ret_why)
+{
+    if (name.data) {
+        int r = check_name(o, name, ret_why);
+        if (r < 0)
+            return r;
+    }
+    o->spaces = memory_grow(o->spaces, o->space_count + 1, sizeof *o->spaces);
+    struct space_options *s = &o->spaces[o->space_count++];
+    space_copy_standards(standard, s);
+    s->name = name.data ? memory_copy(name.data, name.size_bytes) : NULL;
+    o->is_configured = name.data != NULL;
+    *ret_space = s;
+    return 0;
+}
+
+static bool scheme_is(const char *source, const char *scheme)
+{
+    size_t n = strlen(scheme);
+    return strncasecmp(source, scheme, n) == 0 && source[n] == ':';
+}
+
+static int settle_kind(struct space_options *s, const char *source, char **ret_why)
+{
+    if (!s->has_kind) {
+        bool is_butler = !path_is_uri(source) || scheme_is(source, "file") ||
+                         text_ends(text_of(source), TEXT("butler.yaml"));
+        if (!is_butler && !scheme_is(source, "s3"))
+            return why(ret_why, -EINVAL,
+                       "source %s: its words don't say what it is: name its butler.yaml, or say space=butler",
+                       source);
+        s->kind = is_butler ? SPACE_BUTLER : SPACE_S3;
+        s->has_kind = true;
+    }
+    if (s->kind == SPACE_S3)
+        return why(ret_why, -EOPNOTSUPP, "source %s: S3 spaces are not supported yet", source);
+    return 0;
+}
+
+// A label becomes the folder (or file) it stands for.
+static int settle_label(struct space_options *s, const struct repository_index *index,
+                        const char *source, char **ret_why)
+{
+    struct repository_config *config = NULL;
+    int r = repository_config_read(source, index, &config, ret_why);
+    if (r < 0)
+        return r;
+    struct text path = text_of(config->yaml_path);
+    if (text_ends(path, TEXT("/butler.yaml")) && path.size_bytes > strlen("/butler.yaml"))
+        path.size_bytes -= strlen("/butler.yaml");
+    cleanup(cleanup_free) char *found = memory_copy(path.data, path.size_bytes);
+    repository_config_free(config);
+    s->source = path_resolve("/", found, NULL);
+    return 0;
+}
+
+int space_settle(struct space_options *s, const struct options *o, const char *source,
+                 const char *base, char **ret_why)
+{
+    if (source[0] == '\0')
+        return why(ret_why, -EINVAL, "the source is empty");
+    int r = settle_kind(s, source, ret_why);
+    if (r < 0)
+        return r;
+    free(s->source);
+    s->source = NULL;
+    if (path_is_uri(source)) {
+        s->source = memory_copy(source, strlen(source));
+        return 0;
+    }
+    struct repository_index index = {o->repository_index, o->repositories};
+    bool is_relative = strncmp(source, "./", 2) == 0 || strncmp(source, "../", 3) == 0 ||
+                       strcmp(source, ".") == 0 || strcmp(source, "..") == 0;
+    if (!is_relative && (index.uri || index.text))
+        return settle_label(s, &index, source, ret_why);
+    s->source = path_resolve(base, source, NULL);
+    return 0;
+}
