@@ -41,4 +41,7 @@ struct repository_index {
 // -errno with *ret_why: one clear line (what, which, why, what to do), allocated.
 int repository_config_read(const char *source, const struct repository_index *index,
                            struct repository_config **ret_config, char **ret_why);
-void repository_config_free(struct repository_config *c);
+// The same of a butler.yaml's text, for tests: nothing is opened; owner, group and mode are 0.
+int repository_config_parse(const char *yaml_path, struct text yaml,
+                            struct repository_config **ret_config, char **ret_why);
+void repository_config_free(struct repository_config *c); // NULL is fine

@@ -8,6 +8,8 @@
 #include <stdint.h>
 
 #include "base/buffer.h"
+#include "base/lock.h"
+#include "base/table.h"
 #include "meta/value.h"
 
 // Values are those of the registry's collection.type column.
@@ -21,6 +23,8 @@ enum collection_kind {
 #define INDEX_NONE UINT32_MAX
 
 // A dimension, or another element with a table, of the universe (config:dimensions.json).
+// In the universe's own order. Where a universe has no day_obs (before version 6) one stands at the
+// end, not a dimension, for the implied level.
 struct element {
     struct text name;
     bool is_dimension;          // may be a key of a data ID
@@ -28,7 +32,8 @@ struct element {
     bool has_table;             // by introspection; band, htm* and healpix* have none
     struct text table;          // unquoted name, "group" among them
     struct text key_column;     // its own key's column: "id" or "name"
-    uint32_t *required;         // elements whose values find a row: required dependencies, then itself
+    uint32_t *required;         // elements whose values find a row: required dependencies, then
+                                // itself if it is a dimension; in the universe's order
     uint32_t required_count;
     uint32_t *implied;          // elements whose values a row gives
     uint32_t implied_count;
@@ -60,14 +65,21 @@ struct collection {
     int64_t id;
     struct text name;
     enum collection_kind kind;
+    uint32_t index;            // its own
     struct text doc;
     uint32_t *children;        // of a chain, in order: collection indexes
     uint32_t child_count;
-    uint32_t *search_path;     // flattened, first occurrence only, no chains; of a non-chain: itself
-    uint32_t search_path_count;
-    uint32_t *types;           // dataset type indexes it may hold (summary), sorted by name; of a
-    uint32_t type_count;       // chain: the union of its members'
     uint32_t branch;           // its place in the tree of names
+    // Its summary: indexes of the (readable) dataset types it may hold, sorted by name. A chain has
+    // none of its own: see snapshot_types.
+    const struct index_set *own_types;
+    uint8_t *presence;         // one atomic byte per own type: enum presence; NULL for a chain
+    struct flattened *flattened; // of a chain that was asked for (atomic): search path and types
+};
+
+struct index_set {
+    uint32_t count;
+    uint32_t items[];
 };
 
 // One part of collections' names: a folder below collections/.
@@ -93,11 +105,17 @@ struct snapshot {
     struct branch *branches;        // [0]: the root, collections/ itself
     uint32_t branch_count;
     struct snapshot_builder *builder; // while it is built
-    // Whether a collection (not a chain) has a row of a dataset type, as far as it was asked:
-    // one atomic byte per (collection, position in its types): enum presence.
-    uint8_t **presence;
-    void **memory;          // arena blocks
+    // snapshot.c's own: how it looks things up, and the memory all of the above is in.
+    uint32_t *collections_by_id;    // indexes, sorted by id
+    uint32_t *types_by_id;
+    struct lock lock;               // over what follows, once it is sealed
+    struct table index_sets;        // equal sets are kept once
+    uint32_t *visited;              // per collection: the last walk that met it
+    uint32_t walk;
+    void **memory;
     size_t memory_count;
+    char *memory_at;
+    size_t memory_left;
 };
 
 enum presence { PRESENCE_UNKNOWN, PRESENCE_ABSENT, PRESENCE_PRESENT };
@@ -127,12 +145,21 @@ const struct collection *snapshot_collection_by_name(const struct snapshot *s, s
 const struct dataset_type *snapshot_type_by_id(const struct snapshot *s, int64_t id);
 const struct dataset_type *snapshot_type_by_name(const struct snapshot *s, struct text name);
 const struct element *snapshot_element_by_name(const struct snapshot *s, struct text name);
+// A collection's search path: itself, or a chain's depth-first expansion, each collection at its first
+// occurrence only and without the chains (which is also what bounds a cycle). Indexes, borrowed from
+// the snapshot. A chain's is made when it is first asked for: chains of long chains would else need
+// memory as the square of their number. Thread-safe.
+const uint32_t *snapshot_search_path(struct snapshot *s, const struct collection *c,
+                                     uint32_t *ret_count);
+// The dataset types it may hold by the summaries, sorted by name; of a chain: any member. As above.
+const uint32_t *snapshot_types(struct snapshot *s, const struct collection *c, uint32_t *ret_count);
 // Child of a branch by its (escaped) name; NULL.
 const struct branch *snapshot_child(const struct snapshot *s, const struct branch *b, struct text name);
 // Whether the collection may hold the type by its summary (for a chain: any member).
-bool snapshot_may_hold(const struct snapshot *s, const struct collection *c, const struct dataset_type *t);
-// Presence of (collection, type); for a chain: any member of its search path. Thread-safe.
-enum presence snapshot_presence(const struct snapshot *s, const struct collection *c,
+bool snapshot_may_hold(struct snapshot *s, const struct collection *c, const struct dataset_type *t);
+// Presence of (collection, type), as far as it was asked; for a chain: any member of its search path.
+// Of a type the collection may not hold: absent. Thread-safe.
+enum presence snapshot_presence(struct snapshot *s, const struct collection *c,
                                 const struct dataset_type *t);
 void snapshot_set_presence(struct snapshot *s, const struct collection *c,
                            const struct dataset_type *t, bool is_present);

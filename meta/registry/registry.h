@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // registry: the interface to a Butler registry database. One `struct registry` is one connection,
 // used by one thread at a time (a librarian's). Every verb may block, up to the time limit it was
-// opened with, and is read-only. Everything a verb hands out is borrowed and valid until it returns.
+// opened with, and is read-only. A row and all it points to are borrowed and valid until `each`
+// returns; `each` must not call the registry.
 // The dispatcher (registry_*) asserts the contract, counts statements and checks what came back;
 // implementations: sqlite, memory (for tests), later postgresql.
 // Errors: -ETIMEDOUT (busy, locked or not answering within the limit), -EACCES, -ENOENT (no such
@@ -48,16 +49,20 @@ typedef int registry_each(const struct registry_row *row, void *context);
 struct registry_ops {
     const char *name;
     void (*close)(struct registry *r);
-    // A number that differs whenever the database may have changed since another mark was taken;
-    // equal across processes as long as it has not (0: can't be told, so never equal).
+    // A number that differs whenever the database may have changed since another mark was taken,
+    // by whichever connection to the same database; equal as long as it has not, across processes
+    // too where the database can tell (0: can't be told, so never equal to anything, 0 included).
+    // Cheap: made to be polled.
     int (*mark)(struct registry *r, uint64_t *ret_mark);
     // Fills a new snapshot (sealed).
     int (*snapshot)(struct registry *r, struct snapshot *s, char **ret_why);
-    // Whether the collection (not a chain) has a row of the type. >0, 0, -errno.
+    // Whether the collection (not a chain) has a row of the type in its tags table (calibrations
+    // are not looked at yet). >0, 0, -errno.
     int (*present)(struct registry *r, const struct dataset_type *t, int64_t collection_id);
     // The next `limit` rows of (collection, type) by keyset, in any fixed order; `cursor` is the
     // implementation's, empty at the start. *ret_end: there are no more. *ret_mark: of the state
-    // this page was read from.
+    // this page was read from. Bad rows are left out and count towards the limit, so a page may
+    // hold fewer, or none, and not be the last.
     int (*page)(struct registry *r, const struct snapshot *s, const struct dataset_type *t,
                 int64_t collection_id, struct buffer *cursor, uint32_t limit, registry_each *each,
                 void *context, bool *ret_end, uint64_t *ret_mark);
@@ -69,7 +74,8 @@ struct registry_ops {
     // Whether a folder may be entered on the dimension tables' word: the values of the first
     // `depth` levels of the type exist together (a day_obs above a visit: some visit of that day;
     // a visit below it: of that day). For elements without a table: whether the collections have a
-    // row that begins so. >0, 0, -errno.
+    // row that begins so, as far as an index can tell (else yes). >0, 0, -errno.
+    // A day_obs that the dimension tables don't know (NULL in old universes) is 0.
     int (*enter)(struct registry *r, const struct snapshot *s, const struct dataset_type *t,
                  const int64_t *collections, uint32_t count, const struct value *values,
                  uint32_t depth);
@@ -77,7 +83,8 @@ struct registry_ops {
     int (*dataset)(struct registry *r, const struct snapshot *s, const struct uuid *uuid,
                    registry_each *each, void *context);
     // The implied values of a data ID (band, day_obs, group, physical_filter, ...): each is called
-    // once per element. `values`: one per level.
+    // once per element; what the registry doesn't know (NULL) isn't. `values`: one per level, the
+    // implied one is not looked at.
     int (*implied)(struct registry *r, const struct snapshot *s, const struct dataset_type *t,
                    const struct value *values,
                    int (*each)(const struct element *e, const struct value *v, void *context),
