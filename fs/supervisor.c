@@ -23,7 +23,7 @@
 #include "fs/daemon.h"
 
 #define MS 1000000LL
-#define START_LIMIT (30000 * MS)
+#define START_LIMIT_MS 30000
 #define UPGRADE_LIMIT (5000 * MS)
 #define STOP_LIMIT (10000 * MS)
 #define CRASH_WINDOW (60000 * MS)
@@ -289,7 +289,7 @@ static void on_signal(struct supervisor *s)
 
 static void start(struct supervisor *s)
 {
-    move_to(s, PHASE_STARTING, START_LIMIT);
+    move_to(s, PHASE_STARTING, s->start_limit_ms * MS);
     int r = supervisor_start_daemon(s);
     if (r >= 0)
         return;
@@ -389,6 +389,7 @@ static bool take_arguments(struct supervisor *s, int argc, char **argv)
     s->is_foreground = number_of(argc, argv, "foreground", 0);
     s->is_privileged = number_of(argc, argv, "privileged", 0);
     s->oom_score = number_of(argc, argv, "oom-score", 0);
+    s->start_limit_ms = number_of(argc, argv, "start-limit-ms", START_LIMIT_MS);
     s->was_ready = s->daemon > 0;
     s->major_ = (unsigned)number_of(argc, argv, "major", 0);
     s->minor_ = (unsigned)number_of(argc, argv, "minor", 0);

@@ -44,6 +44,7 @@ struct supervisor {
     bool is_foreground;
     bool is_privileged;      // mounted by mount(2), not by fusermount3
     int oom_score;           // what the daemon gets back: that of who started us
+    int start_limit_ms;      // a start that takes longer is ended; tests have less patience
     char **daemon_argv;      // path, "--daemon", ...; NULL-terminated
     int fuse_fd, state_fd, control_fd;
     int ready_fd;            // to the waiting command: a byte when the mount answers; -1 after that

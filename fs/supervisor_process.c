@@ -180,11 +180,11 @@ static void keep_over_exec(struct supervisor *s, bool is_kept)
 
 void supervisor_execute_again(struct supervisor *s)
 {
-    char words[12][64], *mountpoint = NULL, *control_path = NULL;
+    char words[16][64], *mountpoint = NULL, *control_path = NULL;
     size_t n = 0, count = 0;
     while (s->daemon_argv[count])
         count++;
-    char **argv = calloc(count + 20, sizeof *argv);
+    char **argv = calloc(count + 24, sizeof *argv);
     if (!argv || asprintf(&mountpoint, "--mountpoint=%s", s->mountpoint) < 0 ||
         asprintf(&control_path, "--control-path=%s", s->control_path) < 0)
         goto out;
@@ -199,7 +199,7 @@ void supervisor_execute_again(struct supervisor *s)
         {"channel-fd", s->channel_fd}, {"error-fd", s->error_fd},         {"daemon-pid", s->daemon},
         {"life", (int)s->life},        {"foreground", s->is_foreground},  {"privileged", s->is_privileged},
         {"major", (int)s->major_},     {"minor", (int)s->minor_},
-        {"oom-score", s->oom_score},
+        {"oom-score", s->oom_score},   {"start-limit-ms", s->start_limit_ms},
     };
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
         snprintf(words[i], sizeof words[i], "--%s=%d", numbers[i].name, numbers[i].value);
