@@ -7,12 +7,15 @@
 // What is in it:
 //   sets      (repository, collection, type) -> which generation of rows, of which epoch, whole or
 //             partial
-//   rows      (generation, visible or hidden or folder, key) -> row
+//   rows      (generation, rows or hidden or folders, key) -> a block of rows, sorted
 //   datasets  (repository, uuid) -> dataset with its files, of which epoch
-// A generation is written once and never changed when it is whole; a folder that is being read pins
-// it. Generations that nobody pins and no set names are deleted by catalogue_tidy.
+// A whole generation is written once, sorted, and never changed; a partial one gains single answers.
+// A folder that is being read pins its generation. Generations that nobody pins and no set names are
+// deleted by catalogue_tidy.
 //
-// Readers: any thread, short transactions inside one call. Writers: librarians, LMDB's lock.
+// Readers: any thread; each call is one short transaction, and waits for nobody. A callback inside
+// may not call the catalogue. Writers: librarians, one at a time. Errors: -ENOENT; -ENOSPC (full even
+// after emptying), -EIO: it can't be written.
 #pragma once
 #include "base/buffer.h"
 #include "meta/key.h"
@@ -20,21 +23,24 @@
 
 struct catalogue;
 
-// *ret_why as everywhere. `folder` is made if missing (0700). If it can't be used (read-only, full,
-// owned by another), the catalogue is made in memory-backed storage and *ret_why is a line to log
-// with return 0; -EBUSY: another process owns it.
+// *ret_why as everywhere. `folder` is made if missing (0700). If it can't be used (read-only, full),
+// the catalogue is made in memory-backed storage and *ret_why is a line to log with return 0 (also
+// when what was there had to be thrown away); -EBUSY: another process owns it.
 int catalogue_open(const char *folder, int64_t size_max_bytes, struct catalogue **ret_catalogue,
                    char **ret_why);
 void catalogue_close(struct catalogue *c);
 // For status.
 void catalogue_usage(struct catalogue *c, int64_t *ret_used_bytes, int64_t *ret_max_bytes);
-const char *catalogue_folder(const struct catalogue *c);
+const char *catalogue_folder(const struct catalogue *c); // as it was given
+bool catalogue_in_memory(const struct catalogue *c);     // it is elsewhere than `folder`
 
 // A repository's number in this catalogue, by its identity (config's yaml path and database), and
 // its epoch: a count that grows with every change that was noticed, kept across restarts. `mark`
-// is the registry's (0: unknown): another than the recorded one makes a new epoch.
-int catalogue_repository(struct catalogue *c, struct text identity, uint32_t *ret_repository);
-int catalogue_epoch(struct catalogue *c, uint32_t repository, uint64_t mark, uint64_t *ret_epoch);
+// is the registry's (0: unknown): another than the recorded one makes a new epoch. *ret_since: when
+// the epoch began, Unix ns. Neither fails: what can't be written is remembered here.
+uint32_t catalogue_repository(struct catalogue *c, struct text identity);
+uint64_t catalogue_epoch(struct catalogue *c, uint32_t repository, uint64_t mark,
+                         int64_t *ret_since);
 
 struct set_id {
     uint32_t repository;
@@ -46,74 +52,104 @@ struct set_state {
     uint64_t generation; // 0: there is none
     uint64_t epoch;      // for which it is true
     bool is_whole;       // all rows are there; else only those that were asked
-    uint64_t row_count;  // visible rows
+    uint64_t row_count;  // visible rows of a whole set
 };
 
 int catalogue_set(struct catalogue *c, const struct set_id *id, struct set_state *ret_state); // -ENOENT
+// Whether rows of that generation are still there and are of that set.
+bool catalogue_has_generation(struct catalogue *c, const struct set_id *id, uint64_t generation);
 
 enum row_kind {
     ROW_VISIBLE, // a stored dataset: a file
-    ROW_HIDDEN,  // whole sets: known to the registry, not stored; partial ones: known not to be
-    ROW_ENTERED, // partial sets: a folder the dimension tables vouch for
-    ROW_REFUSED, // partial sets: a folder they don't
+    ROW_HIDDEN,  // known to the registry but not stored, or (answers) known not to be
+    ROW_ENTERED, // a folder that may be entered: rows below it, or the dimension tables vouch for it
+    ROW_REFUSED, // a folder that is not there
 };
 
-// A row as the tree needs it; texts point into the caller's scratch buffer.
+// A row as the tree needs it; texts point into the caller's scratch buffer, or into the catalogue
+// (then valid inside the callback).
 struct row_file {
     struct text component;
     struct text suffix;
     int64_t size_bytes; // SIZE_UNKNOWN
 };
 
+#define ROW_FILES_SHOWN 4
+
 struct row {
     struct uuid uuid;
     int64_t mtime_unix_ns;
     struct value values[LEVELS_MAX];
     uint32_t value_count;
-    struct row_file files[4]; // the first four; file_count may be larger (composites)
+    struct row_file files[ROW_FILES_SHOWN]; // the first ones; file_count may be larger (composites)
     uint32_t file_count;
 };
+
+// What is known now of a file's or folder's key in a set of at least the epoch `fresh`; one
+// transaction, so that a generation can't vanish between. 0: *ret_kind says; the row is filled for
+// ROW_VISIBLE. -ENOENT: nothing is known (no set, an older one, or not asked yet).
+int catalogue_find_row(struct catalogue *c, const struct set_id *id, uint64_t fresh,
+                       const struct key *k, enum row_kind *ret_kind, struct row *ret_row,
+                       struct buffer *scratch);
+int catalogue_find_folder(struct catalogue *c, const struct set_id *id, uint64_t fresh,
+                          const struct key *prefix, enum row_kind *ret_kind);
 
 // A position in a generation's visible rows; the caller keeps it, zeroed at the start.
 struct row_cursor {
     struct key key; // the last row's key, or a seek target
     bool is_seek;   // start at the first row >= key (else > key)
+    bool is_begun;  // false: start at the first row
 };
 
-// One row by key. 0: *ret_kind says; row filled for ROW_VISIBLE. -ENOENT: nothing is known.
-int catalogue_row(struct catalogue *c, uint64_t generation, const struct key *k,
-                  enum row_kind *ret_kind, struct row *ret_row, struct buffer *scratch);
-// Visible rows whose key begins with `prefix`, in key order, from the cursor on. `each` gets the
-// row's key; it answers 0 to go on, 1 to stop after this row, or sets *skip (a key prefix length)
-// to jump behind all rows that share that many bytes. 0: the end was reached; 1: stopped.
-// scratch is cleared per row.
+// Visible rows whose key begins with `prefix`, in key order, from the cursor on (a cursor that was
+// never used: from the start). `each` gets the row and its key (valid inside), and answers
+//   0  to go on; it may set *skip_bytes, to jump behind all rows that share that many bytes of key
+//   1  to stop after this row (*skip_bytes counts too)
+//   2  to stop before this row: the cursor will begin with it
+// -errno ends it. 0: the end was reached (the cursor is as it was); 1: stopped. The generation must be pinned, or its set be
+// read by the same thread meanwhile (librarians).
+enum { ROW_GO_ON, ROW_STOP_AFTER, ROW_STOP_BEFORE };
 typedef int row_each(const struct row *row, const struct key *k, size_t *skip_bytes, void *context);
 int catalogue_scan(struct catalogue *c, uint64_t generation, const struct key *prefix,
                    struct row_cursor *cursor, row_each *each, void *context);
 
-// Writing: librarians only. A batch is one LMDB write transaction: keep it short, ask nothing of a
-// registry inside.
-struct catalogue_batch;
-int catalogue_begin(struct catalogue *c, struct catalogue_batch **ret_batch);
-int catalogue_commit(struct catalogue_batch *b); // frees it; -ENOSPC: full even after emptying
-void catalogue_abort(struct catalogue_batch *b);
-uint64_t catalogue_new_generation(struct catalogue_batch *b);
-// `keep_first`: an existing row under the key wins (find-first merging); visible or hidden.
-int catalogue_put_row(struct catalogue_batch *b, uint64_t generation, const struct key *k,
-                      enum row_kind kind, const struct row *row, bool keep_first);
-int catalogue_put_set(struct catalogue_batch *b, const struct set_id *id, const struct set_state *s);
-// Copies up to `limit` rows (visible and hidden) of one generation into another, keep_first;
-// `cursor` continues. 1: there are more. For chains: no registry needed.
-int catalogue_merge_rows(struct catalogue_batch *b, uint64_t from, uint64_t to,
-                         struct row_cursor *cursor, bool *in_hidden, uint32_t limit);
+// Writing a whole set: rows (visible or hidden) in any order, of a key given twice the first counts.
+// Sorted in bounded memory, beside it in an unlinked file. -EMSGSIZE: a row too large to keep.
+struct catalogue_load;
+struct catalogue_load *catalogue_load_new(struct catalogue *c);
+int catalogue_load_row(struct catalogue_load *l, const struct key *k, enum row_kind kind,
+                       const struct row *row);
+// Writes all and makes it the set's. `l` can only be freed then.
+int catalogue_load_finish(struct catalogue_load *l, const struct set_id *id, uint64_t epoch,
+                          struct set_state *ret_state);
+void catalogue_load_free(struct catalogue_load *l); // NULL is fine
+define_cleanup(struct catalogue_load *, catalogue_load_free);
 
-// Datasets: what is known of one by its id, with its files, serialised by the caller.
-int catalogue_put_dataset(struct catalogue_batch *b, uint32_t repository, const struct uuid *uuid,
-                          uint64_t epoch, struct text record);
+// Writes the find-first merge of pinned whole generations as a set: of equal keys the first
+// generation's row wins, visible or hidden.
+int catalogue_merge(struct catalogue *c, const uint64_t *generations, size_t count,
+                    const struct set_id *id, uint64_t epoch, struct set_state *ret_state);
+
+// Keeps one answer: of a row (VISIBLE with its row, HIDDEN) or a folder (ENTERED, REFUSED). Goes to
+// the set's partial generation, a new one if that is older than `epoch`; does nothing where the set
+// is newer, or whole and as new.
+int catalogue_put_answer(struct catalogue *c, const struct set_id *id, uint64_t epoch,
+                         const struct key *k, enum row_kind kind, const struct row *row);
+
+// What is known of a dataset by its id, serialised by the caller.
+enum dataset_record { DATASET_FILES, DATASET_DATA_ID };
+int catalogue_put_dataset(struct catalogue *c, uint32_t repository, const struct uuid *uuid,
+                          enum dataset_record which, uint64_t epoch, struct text record);
 int catalogue_dataset(struct catalogue *c, uint32_t repository, const struct uuid *uuid,
-                      uint64_t *ret_epoch, struct buffer *ret_record); // -ENOENT
+                      enum dataset_record which, uint64_t *ret_epoch, struct buffer *ret_record);
 
+// A pinned generation's rows stay. Pins are counted. To pin what a set names, and be sure of it, use
+// catalogue_pin_set: it pins the generation of a whole set of at least `fresh`; -ENOENT.
 void catalogue_pin(struct catalogue *c, uint64_t generation);
 void catalogue_unpin(struct catalogue *c, uint64_t generation);
-// Deletes some of what nothing names any more; call from time to time. 1: there is more to do.
-int catalogue_tidy(struct catalogue *c, uint32_t limit_rows);
+int catalogue_pin_set(struct catalogue *c, const struct set_id *id, uint64_t fresh,
+                      struct set_state *ret_state);
+// Deletes some of what nothing names any more; a librarian calls it from time to time. In the first
+// seconds of a process's life nothing, as those that take over have yet to pin what they read.
+// 1: there is more to do.
+int catalogue_tidy(struct catalogue *c, uint32_t limit_blocks);
