@@ -92,6 +92,18 @@ static int check_places(const struct options *o, char **ret_why)
     return r;
 }
 
+// Of the default cache folder, all but itself (the catalogue's to make). Without them it is kept in
+// memory, which is logged.
+static void make_cache_parents(const struct options *o)
+{
+    cleanup(cleanup_free) char *path = memory_copy(o->cache_dir, strlen(o->cache_dir));
+    for (char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+        *slash = '\0';
+        mkdir(path, geteuid() == 0 ? 0755 : 0700);
+        *slash = '/';
+    }
+}
+
 // The supervisor stands beside us (a build folder) or where it was installed.
 static int find_programs(struct launch *l, char **ret_why)
 {
@@ -209,6 +221,8 @@ static int mount_and_serve(const struct options *o, char **ret_why)
     int r = find_programs(&l, ret_why);
     if (r < 0)
         return r;
+    if (o->has_own_cache_dir)
+        make_cache_parents(o);
     r = mount_make(o, &l.fuse_fd, ret_why);
     if (r < 0)
         return r;

@@ -240,6 +240,7 @@ static void set_cache_dir(struct options *o)
         buffer_format(&path, "%s/.cache", home_folder());
     buffer_format(&path, "/butlerfs/%016" PRIx64, hash);
     o->cache_dir = buffer_steal(&path);
+    o->has_own_cache_dir = true;
 }
 
 // The last `config=` of the list names the file.

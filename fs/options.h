@@ -41,6 +41,7 @@ struct options {
     // ours
     char *config_file;
     char *cache_dir;          // absolute; default: see butlerfs(8)
+    bool has_own_cache_dir;   // the default: the folders above it may have to be made
     int64_t catalogue_size_bytes;
     char *repository_index;   // or NULL
     char *repositories;       // or NULL
