@@ -26,7 +26,8 @@ void buffer_append_byte(struct buffer *b, char byte);
 void buffer_append_text(struct buffer *b, struct text t);
 void buffer_append_string(struct buffer *b, const char *s);
 void buffer_format(struct buffer *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
-void buffer_vformat(struct buffer *b, const char *format, va_list args);
+void buffer_vformat(struct buffer *b, const char *format, va_list args)
+    __attribute__((format(printf, 2, 0)));
 void buffer_truncate(struct buffer *b, size_t size_bytes);  // <= size_bytes
 char *buffer_steal(struct buffer *b);                       // never NULL; the caller frees it
 

@@ -18,8 +18,8 @@ enum doc_kind { DOC_NULL, DOC_BOOL, DOC_INTEGER, DOC_REAL, DOC_STRING, DOC_LIST,
 struct doc;
 
 // 0, -EINVAL or -E2BIG (a bound), with *ret_why "line 3: ...", allocated, the caller frees; ret_why
-// may be NULL. YAML: one document (none: null); keys are scalars. JSON: what RFC 8259 allows, but a
-// key may not hold a NUL and a whole number must fit 64 bits; NaN and Infinity, which Python
+// may be NULL. YAML: UTF-8, one document (none: null), keys are scalars. JSON: what RFC 8259 allows,
+// but a key may not hold a NUL and a whole number must fit 64 bits; NaN and Infinity, which Python
 // writes, are read.
 int doc_parse_yaml(struct text input, struct doc **ret_doc, char **ret_why);
 int doc_parse_json(struct text input, struct doc **ret_doc, char **ret_why);

@@ -113,7 +113,8 @@ static size_t log_subject(char *line, size_t room, enum log_level level)
 }
 
 // errno must still be the caller's when the message is formatted (%m).
-static size_t log_message(char *line, size_t room, const char *format, va_list args)
+__attribute__((format(printf, 3, 0))) static size_t
+log_message(char *line, size_t room, const char *format, va_list args)
 {
     int n = vsnprintf(line, room, format, args);
     if (n < 0)

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Any bytes read as JSON: no crash, no leak; and what was understood, written and read again, is
-// written the same. (Keys that differ in bytes that are no UTF-8 only become one when written: where
-// something was replaced, the comparison begins with what was read again.)
+// written the same. (Keys that differ only in bytes that are no UTF-8 become one when written:
+// where something was replaced, the comparison begins with what was read again.)
+// Found planted: a look-over that read one byte too far, and one control character that was written
+// as it is (4 s each).
 #include <stdint.h>
 #include <stdlib.h>
 

@@ -199,6 +199,25 @@ static void depth_is_bounded_through_aliases_too(void **state)
     assert_refused(buffer_text(&b), -E2BIG, "too deep");
 }
 
+static void directives_are_bounded_and_their_lines_cannot_hide(void **state)
+{
+    static const char *const breaks[] = {"\n", "\r", "\xc2\x85", "\xe2\x80\xa8", "\xe2\x80\xa9"};
+    for (size_t n = 0; n < 5; n++) {
+        BUFFER_CLEANUP b = {0};
+        for (int i = 0; i <= 1000; i++)
+            buffer_format(&b, "%%TAG !a%d! a%s", i, breaks[n]);
+        buffer_append_string(&b, "--- a");
+        assert_refused(buffer_text(&b), -E2BIG, "directives");
+    }
+    assert_yaml("%YAML 1.1\n%TAG !a! tag:a\n--- !a!b 1\n", "1");
+}
+
+static void only_utf8_is_read(void **state)
+{
+    assert_refused(TEXT("\xff\xfe" "a\0"), -EINVAL, "byte 0");
+    assert_yaml("\xef\xbb\xbf" "a: 1", "{\"a\":1}");
+}
+
 static void what_is_not_yaml_is_refused_with_its_line(void **state)
 {
     assert_refused(TEXT("a: 1\nb: [1\n"), -EINVAL, "line 3");
@@ -285,6 +304,8 @@ int main(void)
         cmocka_unit_test(aliases_of_a_long_string_are_refused),
         cmocka_unit_test(depth_is_bounded_to_64),
         cmocka_unit_test(depth_is_bounded_through_aliases_too),
+        cmocka_unit_test(directives_are_bounded_and_their_lines_cannot_hide),
+        cmocka_unit_test(only_utf8_is_read),
         cmocka_unit_test(what_is_not_yaml_is_refused_with_its_line),
         cmocka_unit_test(a_second_document_and_a_key_that_is_no_scalar_are_refused),
         cmocka_unit_test(escapes_may_bring_any_character),
