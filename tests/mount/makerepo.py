@@ -178,7 +178,7 @@ class Maker:
         filters = [("r_03", "r"), ("g_01", "g")] + (NASTY_FILTERS if self.nasty else [])
         for number, i in enumerate(instruments):
             insert("physical_filter", *[{"instrument": i, "name": f, "band": b} for f, b in filters])
-            insert("detector", *[{"instrument": i, "id": d, "full_name": f"R{d // 9}S{d % 9}"} for d in range(4 + number)])
+            insert("detector", *[{"instrument": i, "id": d, "full_name": f"R{d // 9}S{d % 9}"} for d in range(8 + number)])
             insert("visit_system", {"instrument": i, "id": 0, "name": "one-to-one"})
             days = [20240101, 20240102, 20241231, 20250228]
             insert("day_obs", *[{"instrument": i, "id": d} for d in days])

@@ -26,13 +26,15 @@ NAME_MAX = 255
 
 # --------------------------------------------------------------------------------------------- names
 
-_TILDE = re.compile(rb"~(?=[0-9a-fA-F]{16}(?:[.@]|\Z))")
-
-
 def to_bytes(value: bytes | str | int) -> bytes:
     if isinstance(value, int):
         return b"%d" % value
     return value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
+
+
+def _looks_cut(raw: bytes, at: int) -> bool:
+    """Whether the `~` at `at` could be taken for the mark of a name that was cut."""
+    return re.match(rb"~[0-9a-fA-F]{16}([.@]|\Z)", raw[at:]) is not None
 
 
 def _escape(raw: bytes, everywhere: bytes = b"", first: bytes = b"", at: int = -1) -> bytes:
@@ -49,6 +51,7 @@ def _escape(raw: bytes, everywhere: bytes = b"", first: bytes = b"", at: int = -
             or (i == 0 and (b == 0x2E or b in first))
             or raw == b".."
             or i == at
+            or (b == 0x7E and _looks_cut(raw, i))
         ):
             out += b"%%%02X" % b
         else:
@@ -57,17 +60,13 @@ def _escape(raw: bytes, everywhere: bytes = b"", first: bytes = b"", at: int = -
 
 
 def escape_value(value: bytes | str | int) -> bytes:
-    """A data-ID value, without the rule of `~`: that one sees the whole name."""
+    """A data-ID value, the same in a folder's name and in a file's."""
     return _escape(to_bytes(value))
 
 
 def escape_last_value(value: bytes | str | int) -> bytes:
     """The last value of a file's name."""
     return _escape(to_bytes(value), everywhere=b".@")
-
-
-def escape_tildes(name: bytes) -> bytes:
-    return _TILDE.sub(b"%7E", name)
 
 
 def unescape(name: bytes) -> bytes:
@@ -102,16 +101,16 @@ def collection_parts(name: str) -> list[bytes]:
     parent: bytes | None = None
     for raw in to_bytes(name).split(b"/"):
         at = -1
-        if parent is not None and re.match(re.escape(parent) + rb"[._@]", raw, re.DOTALL):
+        if parent and re.match(re.escape(parent) + rb"[._@]", raw, re.DOTALL):
             at = len(parent)
-        out.append(shorten(escape_tildes(_escape(raw, everywhere=b"=", first=b"@", at=at))))
+        out.append(shorten(_escape(raw, everywhere=b"=", first=b"@", at=at)))
         parent = raw
     return out
 
 
 def level(key: str, value: str | int) -> bytes:
     """A `key=value` folder."""
-    return shorten(escape_tildes(to_bytes(key) + b"=" + escape_value(value)))
+    return shorten(to_bytes(key) + b"=" + escape_value(value))
 
 
 KNOWN_SUFFIXES = frozenset(
@@ -124,7 +123,7 @@ KNOWN_SUFFIXES = frozenset(
 def suffix(artifact_name: bytes) -> bytes:
     """The suffix that an artifact's name (no folders) gives to the file."""
     # A dot that begins a name hides the file; what follows it is no suffix.
-    _, *rest = artifact_name.lstrip(b".").split(b".")
+    _, *rest = artifact_name[1:].split(b".")
     taken: list[bytes] = []
     for part in reversed(rest):
         if not re.fullmatch(rb"[A-Za-z0-9]+", part) or (taken and part not in KNOWN_SUFFIXES):
@@ -173,7 +172,7 @@ def file_name(dataset_type: str, values: list[str | int], file_suffix: bytes, in
     name = to_bytes(dataset_type)
     for i, value in enumerate(values):
         name += b"_" + (escape_last_value(value) if i == len(values) - 1 else escape_value(value))
-    return shorten(escape_tildes(name + infix + file_suffix), file_suffix)
+    return shorten(name + infix + file_suffix, file_suffix)
 
 
 # ---------------------------------------------------------------------------------------------- nodes

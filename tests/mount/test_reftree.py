@@ -60,6 +60,7 @@ def test_the_last_value_of_a_file_name_has_no_dot_and_no_at():
         ("raw/raw1", [b"raw", b"raw1"]),
         (".a/.a.b", [b"%2Ea", b"%2Ea%2Eb"]),
         ("%/%_", [b"%25", b"%25%5F"]),
+        ("/_x", [b"%", b"_x"]),
     ],
 )
 def test_a_collection_is_a_path_of_escaped_parts(name, parts):
@@ -73,7 +74,8 @@ def test_a_tilde_is_escaped_only_where_a_long_name_could_be_meant():
     assert reftree.level("group", mark + "0") == b"group=~0123456789abcdef0"
     assert reftree.level("group", "~") == b"group=~"
     assert reftree.file_name("t", ["I", mark], b".json") == b"t_I_%7E0123456789abcdef.json"
-    assert reftree.file_name("t", [mark, 3], b".json") == b"t_~0123456789abcdef_3.json"
+    assert reftree.file_name("t", [mark, 3], b".json") == b"t_%7E0123456789abcdef_3.json"
+    assert reftree.file_name("t", ["x" + mark + "_", 3], b".json") == b"t_x~0123456789abcdef__3.json"
 
 
 @pytest.mark.parametrize(
