@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // artifact: what lsst.resources makes of a record's path, found by reading it and by asking it.
 // 1. Quoted is what holds `://`, begins with `file:` or has an escape with upper-case digits
-//    anywhere. A quoted text ends at its first `#` (then the fragment) or `?`; one that isn't, at the
-//    last `#` of its last part.
+//    anywhere. A quoted text ends at its first `#` (then the fragment) or `?`; one that isn't, at
+//    the last `#` of its last part.
 // 2. A relative path is decoded once more, and normalised, when it is joined to its root: quoted
 //    ones twice, others once, so that `%2f` separates folders in both.
 // 3. That a path stays below its root is checked when nothing is left to decode.

@@ -9,11 +9,11 @@
 #include "meta/name.h"
 
 static const char known_suffixes[][8] = {
-    "fits", "fit",  "fz",   "gz",   "bz2",  "xz",   "zst",    "lz4",     "tar",  "zip",
-    "parq", "parquet", "arrow", "feather", "csv", "ecsv", "tsv", "txt",  "json", "yaml",
-    "yml",  "xml",  "html", "pickle", "pkl", "npy", "npz",    "h5",      "hdf5", "asdf",
-    "avro", "jpg",  "jpeg", "png",  "tif",  "tiff", "svg",    "pdf",     "log",  "cfg",
-    "py",   "fig",  "qgraph", "sqlite3", "db", "vot", "votable",
+    "fits", "fit",     "fz",     "gz",      "bz2", "xz",   "zst",     "lz4", "tar",  "zip",
+    "parq", "parquet", "arrow",  "feather", "csv", "ecsv", "tsv",     "txt", "json", "yaml",
+    "yml",  "xml",     "html",   "pickle",  "pkl", "npy",  "npz",     "h5",  "hdf5", "asdf",
+    "avro", "jpg",     "jpeg",   "png",     "tif", "tiff", "svg",     "pdf", "log",  "cfg",
+    "py",   "fig",     "qgraph", "sqlite3", "db",  "vot",  "votable",
 };
 
 static bool is_known_suffix(struct text word)
@@ -76,8 +76,7 @@ static int parse_integer(struct text t, int64_t *ret_integer)
 {
     bool is_negative = t.size_bytes > 0 && t.data[0] == '-';
     struct text digits = text_slice(t, is_negative, t.size_bytes);
-    if (digits.size_bytes == 0 ||
-        (digits.data[0] == '0' && (is_negative || digits.size_bytes > 1)))
+    if (digits.size_bytes == 0 || (digits.data[0] == '0' && (is_negative || digits.size_bytes > 1)))
         return -ENOENT;
     int64_t integer = 0;
     for (size_t i = 0; i < digits.size_bytes; i++) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Any bytes as a record's path: refused, or a place with no NUL, and below the root unless the
-// record named an absolute one. Found when planted: `..` looked for before the second decoding only;
-// what was decoded not normalised.
+// record named an absolute one. Found when planted: `..` looked for before the second decoding
+// only; what was decoded not normalised.
 #include <stdint.h>
 
 #include "base/log.h"

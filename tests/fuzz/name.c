@@ -73,8 +73,8 @@ static void fuzz_file(enum value_kind kind, struct text first, struct text t)
     name_write_file(TEXT("type"), v, 2, TEXT("@--"), name_suffix(t), &name);
     check_name(&name, NAME_BYTES_MAX);
     check(memchr(name.data, '.', name.size_bytes));
-    int r = name_read_file(buffer_text(&name), TEXT("type"), v, 2, VALUE_TEXT, &read, &suffix,
-                           &store);
+    int r =
+        name_read_file(buffer_text(&name), TEXT("type"), v, 2, VALUE_TEXT, &read, &suffix, &store);
     check(r == 0 ? value_equal(&v[1], &read) : r == -E2BIG);
     if (name_read_file(t, TEXT("type"), v, 2, kind, &read, &suffix, &store) < 0)
         return;

@@ -230,8 +230,8 @@ static void the_daemons_groups_are_not_the_callers(void **state)
     pid_t pid = fork();
     if (pid == 0) {
         gid_t team = TEAM;
-        bool good = setgroups(1, &team) == 0 &&
-                    open_as(in_folder("team.fits"), ALICE, ALICE, 0) == -EACCES;
+        bool good =
+            setgroups(1, &team) == 0 && open_as(in_folder("team.fits"), ALICE, ALICE, 0) == -EACCES;
         gid_t groups[2];
         _exit(!(good && getgroups(2, groups) == 1 && groups[0] == TEAM));
     }
@@ -373,8 +373,8 @@ static bool set_capabilities(uint32_t effective, uint32_t permitted)
 // All that may happen to a caller; the thread is the same after each.
 static bool stays_the_same(void)
 {
-    static const char *const names[] = {"open.fits", "alice.fits", "bob.fits", "none", "alice",
-                                        "alice/open.fits"};
+    static const char *const names[] = {"open.fits", "alice.fits", "bob.fits",
+                                        "none",      "alice",      "alice/open.fits"};
     static const uid_t uids[] = {0, ALICE, BOB, DAEMON, (uid_t)-1};
     struct whole_identity before = who_am_i();
     for (size_t i = 0; i < 6 * 5 * 2; i++) {

@@ -69,7 +69,8 @@ static void a_path_with_an_upper_case_escape_is_quoted(void **state)
     below_root("%41://x", "A:/x");
     below_root("a/x://y", "a/x:/y");
     below_root("a%zz%41", "a%zzA");
-    below_root("a%FFb", "a\xff" "b");
+    below_root("a%FFb", "a\xff"
+                        "b");
 }
 
 static void a_relative_path_is_decoded_once_more_when_it_is_joined(void **state)
@@ -180,17 +181,20 @@ static void a_relative_path_below_a_remote_root_is_quoted_once(void **state)
 {
     assert_resolves(TEXT("a b/\xc3\xa9+~.fits"), ARTIFACT_OTHER, false,
                     TEXT("s3://bucket/prefix/a%20b/%C3%A9%2B~.fits"), TEXT(""));
-    assert_resolves(TEXT("a%20b"), ARTIFACT_OTHER, false, TEXT("s3://bucket/prefix/a%20b"), TEXT(""));
+    assert_resolves(TEXT("a%20b"), ARTIFACT_OTHER, false, TEXT("s3://bucket/prefix/a%20b"),
+                    TEXT(""));
 }
 
 static void a_zip_members_name_is_the_decoded_fragment(void **state)
 {
     struct text zip = TEXT("/repo/r p/zips/ab/x.zip");
-    assert_resolves(TEXT("zips/ab/x.zip#zip-path=m.fits"), ARTIFACT_FILE, false, zip, TEXT("m.fits"));
+    assert_resolves(TEXT("zips/ab/x.zip#zip-path=m.fits"), ARTIFACT_FILE, false, zip,
+                    TEXT("m.fits"));
     assert_resolves(TEXT("zips/ab/x.zip#zip-path%3Dm%20n.fits"), ARTIFACT_FILE, false, zip,
                     TEXT("m n.fits"));
     assert_resolves(TEXT("zips/ab/x.zip#zip-path=a\tb"), ARTIFACT_FILE, false, zip, TEXT("ab"));
-    assert_resolves(TEXT("zips/ab/x.zip#zip-path=a%2Fb#c"), ARTIFACT_FILE, false, zip, TEXT("a/b#c"));
+    assert_resolves(TEXT("zips/ab/x.zip#zip-path=a%2Fb#c"), ARTIFACT_FILE, false, zip,
+                    TEXT("a/b#c"));
     assert_resolves(TEXT("zips/ab/x.zip#other=m"), ARTIFACT_FILE, false, zip, TEXT(""));
     refused("zips/ab/x.zip#zip-path=", -EINVAL);
 }
@@ -198,16 +202,17 @@ static void a_zip_members_name_is_the_decoded_fragment(void **state)
 static void nothing_resolves_to_a_place_outside(void **state)
 {
     static const struct text pieces[] = {
-        TEXT("."),   TEXT(".."),  TEXT("/"),     TEXT("%2E"), TEXT("%2e"),  TEXT("%2F"), TEXT("%2f"),
-        TEXT("%25"), TEXT("a"),   TEXT("#"),     TEXT("?"),   TEXT(";"),    TEXT("\n"),  TEXT("%"),
-        TEXT("2E"),  TEXT("%00"), TEXT("file:"), TEXT("://"), TEXT("\0"),   TEXT(" "),
+        TEXT("."),   TEXT(".."),  TEXT("/"),     TEXT("%2E"), TEXT("%2e"), TEXT("%2F"), TEXT("%2f"),
+        TEXT("%25"), TEXT("a"),   TEXT("#"),     TEXT("?"),   TEXT(";"),   TEXT("\n"),  TEXT("%"),
+        TEXT("2E"),  TEXT("%00"), TEXT("file:"), TEXT("://"), TEXT("\0"),  TEXT(" "),
     };
     struct chance c = {9};
     int resolved = 0;
     for (int i = 0; i < 100000; i++) {
         BUFFER_CLEANUP recorded = {0};
         for (size_t n = chance_below(&c, 10); n > 0; n--)
-            buffer_append_text(&recorded, pieces[chance_below(&c, sizeof(pieces) / sizeof(pieces[0]))]);
+            buffer_append_text(&recorded,
+                               pieces[chance_below(&c, sizeof(pieces) / sizeof(pieces[0]))]);
         struct artifact a;
         if (artifact_resolve(&local, buffer_text(&recorded), &a) < 0)
             continue;

@@ -36,11 +36,28 @@ static inline size_t chance_below(struct chance *c, size_t n)
 static inline void chance_text(struct chance *c, size_t pieces, struct buffer *to)
 {
     static const struct text nasty[] = {
-        TEXT("%"),    TEXT("."),      TEXT(".."),   TEXT("@"),        TEXT("="),
-        TEXT("~"),    TEXT("_"),      TEXT("/"),    TEXT("\0"),       TEXT("\1"),
-        TEXT("\2"),   TEXT("\x7f"),   TEXT("%2F"),  TEXT("%2f"),      TEXT("\xc3\xa9"),
-        TEXT("\xff"), TEXT("a"),      TEXT("raw"),  TEXT("~0123456789abcdef"),
-        TEXT("~0123456789ABCDEF"),    TEXT("0"),    TEXT("\xf0\x9f\x94\xad"),
+        TEXT("%"),
+        TEXT("."),
+        TEXT(".."),
+        TEXT("@"),
+        TEXT("="),
+        TEXT("~"),
+        TEXT("_"),
+        TEXT("/"),
+        TEXT("\0"),
+        TEXT("\1"),
+        TEXT("\2"),
+        TEXT("\x7f"),
+        TEXT("%2F"),
+        TEXT("%2f"),
+        TEXT("\xc3\xa9"),
+        TEXT("\xff"),
+        TEXT("a"),
+        TEXT("raw"),
+        TEXT("~0123456789abcdef"),
+        TEXT("~0123456789ABCDEF"),
+        TEXT("0"),
+        TEXT("\xf0\x9f\x94\xad"),
     };
     for (size_t n = chance_below(c, pieces); n > 0; n--) {
         size_t pick = chance_below(c, sizeof(nasty) / sizeof(nasty[0]) + 2);

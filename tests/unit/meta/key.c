@@ -56,7 +56,7 @@ static void integers_take_few_bytes(void **state)
     static const struct {
         int64_t integer;
         size_t bytes;
-    } cases[] = {{0, 1},   {255, 2},  {256, 3},    {-1, 2},
+    } cases[] = {{0, 1},    {255, 2},  {256, 3},       {-1, 2},
                  {-256, 2}, {-257, 3}, {INT64_MAX, 9}, {INT64_MIN, 9}};
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct value v = value_integer(cases[i].integer);
@@ -223,24 +223,33 @@ static void what_is_not_a_key_is_refused(void **state)
     long_text[69] = 0;
     assert_not_a_key((struct text){long_text, sizeof(long_text)});
     assert_not_a_key(TEXT(""));
-    assert_not_a_key(TEXT("\x0f"));             // no such beginning
-    assert_not_a_key(TEXT("\x21" "123456789")); // nine bytes of integer
-    assert_not_a_key(TEXT("\x1a" "1"));         // one byte missing
-    assert_not_a_key(TEXT("\x19\0"));           // 0 has no bytes
-    assert_not_a_key(TEXT("\x16\xff\xfe"));     // two bytes where one is enough
+    assert_not_a_key(TEXT("\x0f")); // no such beginning
+    assert_not_a_key(TEXT("\x21"
+                          "123456789")); // nine bytes of integer
+    assert_not_a_key(TEXT("\x1a"
+                          "1"));            // one byte missing
+    assert_not_a_key(TEXT("\x19\0"));       // 0 has no bytes
+    assert_not_a_key(TEXT("\x16\xff\xfe")); // two bytes where one is enough
     assert_not_a_key(TEXT("\x20\x80\0\0\0\0\0\0\0"));
     assert_not_a_key(TEXT("\x10\x7f\0\0\0\0\0\0\0"));
-    assert_not_a_key(TEXT("\x30" "abc"));       // no end
-    assert_not_a_key(TEXT("\x30" "a\2"));       // no escaped byte
-    assert_not_a_key(TEXT("\x30" "a\2\4\0"));   // escapes what needs none
-    assert_not_a_key(TEXT("\x30" "a\2\0\0"));
-    assert_not_a_key(TEXT("\x30" "a\1" "123456789012345")); // a hash of 15 bytes
+    assert_not_a_key(TEXT("\x30"
+                          "abc")); // no end
+    assert_not_a_key(TEXT("\x30"
+                          "a\2")); // no escaped byte
+    assert_not_a_key(TEXT("\x30"
+                          "a\2\4\0")); // escapes what needs none
+    assert_not_a_key(TEXT("\x30"
+                          "a\2\0\0"));
+    assert_not_a_key(TEXT("\x30"
+                          "a\1"
+                          "123456789012345")); // a hash of 15 bytes
 }
 
 static void any_bytes_are_a_key_or_refused(void **state)
 {
     struct chance c = {8};
-    static const char alphabet[] = "\0\1\2\3\x10\x17\x18\x19\x1f\x20\x30\x30" "abc\xff";
+    static const char alphabet[] = "\0\1\2\3\x10\x17\x18\x19\x1f\x20\x30\x30"
+                                   "abc\xff";
     for (int i = 0; i < 100000; i++) {
         char bytes[40];
         size_t size = chance_below(&c, sizeof(bytes)), offset = 0;

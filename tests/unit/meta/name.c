@@ -35,7 +35,8 @@ static void slash_percent_nul_control_bytes_and_del_are_escaped_everywhere(void 
 static void utf8_and_other_high_bytes_pass_through(void **state)
 {
     for (size_t i = 0; i < PLACES; i++)
-        assert_escaped(places[i], TEXT("\xc3\xa9\xe2\x80\xa8\xff\x80"), "\xc3\xa9\xe2\x80\xa8\xff\x80");
+        assert_escaped(places[i], TEXT("\xc3\xa9\xe2\x80\xa8\xff\x80"),
+                       "\xc3\xa9\xe2\x80\xa8\xff\x80");
 }
 
 static void the_empty_value_is_a_lone_percent(void **state)
@@ -87,14 +88,14 @@ static void a_tilde_before_what_looks_like_a_hash_is_escaped(void **state)
 
 static void what_is_not_in_its_escaped_form_is_refused(void **state)
 {
-    assert_refused(NAME_VALUE, TEXT("a%2fb"));  // lower-case hex
-    assert_refused(NAME_VALUE, TEXT("%41"));    // not needed
-    assert_refused(NAME_VALUE, TEXT("a%2Eb"));  // not needed here
-    assert_refused(NAME_VALUE, TEXT("."));      // missing
-    assert_refused(NAME_VALUE, TEXT("a\nb"));   // missing
-    assert_refused(NAME_VALUE, TEXT("a%"));     // cut off
-    assert_refused(NAME_VALUE, TEXT("a%2"));    // cut off
-    assert_refused(NAME_VALUE, TEXT("%%25"));   // nothing and something
+    assert_refused(NAME_VALUE, TEXT("a%2fb")); // lower-case hex
+    assert_refused(NAME_VALUE, TEXT("%41"));   // not needed
+    assert_refused(NAME_VALUE, TEXT("a%2Eb")); // not needed here
+    assert_refused(NAME_VALUE, TEXT("."));     // missing
+    assert_refused(NAME_VALUE, TEXT("a\nb"));  // missing
+    assert_refused(NAME_VALUE, TEXT("a%"));    // cut off
+    assert_refused(NAME_VALUE, TEXT("a%2"));   // cut off
+    assert_refused(NAME_VALUE, TEXT("%%25"));  // nothing and something
     assert_refused(NAME_LAST_VALUE, TEXT("a.b"));
     assert_refused(NAME_COLLECTION, TEXT("a=b"));
     assert_refused(NAME_VALUE, TEXT("~0123456789abcdef"));
@@ -175,8 +176,8 @@ static int compare_names(const void *a, const void *b)
 
 static size_t all_names(void (*write)(struct text raw, struct buffer *to), struct buffer *names)
 {
-    static const char pieces[PIECES][4] = {"%", ".", "@", "=", "~", "_", "/", "\n", "a", "b", "2E",
-                                           "\xc3\xa9", "-", "raw"};
+    static const char pieces[PIECES][4] = {"%",  ".", "@", "=",  "~",        "_", "/",
+                                           "\n", "a", "b", "2E", "\xc3\xa9", "-", "raw"};
     size_t count = 0;
     for (int i = 0; i < (PIECES + 1) * (PIECES + 1) * (PIECES + 1); i++) {
         int picks[3] = {i % (PIECES + 1), i / (PIECES + 1) % (PIECES + 1),
@@ -265,12 +266,18 @@ static void a_name_is_not_cut_inside_a_character_or_an_escape(void **state)
         const char *piece;
         size_t at, kept; // where it stands and what is left before the `~` at 238 at most
     } cases[] = {
-        {"\xc3\xa9", 237, 237},         {"\xc3\xa9", 236, 238},
-        {"\xe2\x80\xa8", 236, 236},     {"\xe2\x80\xa8", 237, 237},
-        {"\xf0\x9f\x94\xad", 235, 235}, {"\xf0\x9f\x94\xad", 234, 238},
-        {"%2F", 237, 237},              {"%2F", 236, 236},
-        {"%2F", 235, 238},              {"%_x", 237, 238},
-        {"\xc3\xc3", 237, 238},         {"\x80\x80\x80\x80", 236, 238},
+        {"\xc3\xa9", 237, 237},
+        {"\xc3\xa9", 236, 238},
+        {"\xe2\x80\xa8", 236, 236},
+        {"\xe2\x80\xa8", 237, 237},
+        {"\xf0\x9f\x94\xad", 235, 235},
+        {"\xf0\x9f\x94\xad", 234, 238},
+        {"%2F", 237, 237},
+        {"%2F", 236, 236},
+        {"%2F", 235, 238},
+        {"%_x", 237, 238},
+        {"\xc3\xc3", 237, 238},
+        {"\x80\x80\x80\x80", 236, 238},
         {"\xe2\x80z", 237, 238},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -300,7 +307,8 @@ static void long_names_that_differ_at_their_end_stay_apart(void **state)
 {
     char value[400];
     memset(value, 'v', sizeof(value));
-    struct value a = value_text((struct text){value, 399}), b = value_text((struct text){value, 400});
+    struct value a = value_text((struct text){value, 399}),
+                 b = value_text((struct text){value, 400});
     BUFFER_CLEANUP one = {0}, other = {0};
     name_write_level(TEXT("group"), &a, &one);
     name_write_level(TEXT("group"), &b, &other);
@@ -325,9 +333,11 @@ static void a_shortened_name_cannot_be_read_back_and_says_so(void **state)
     assert_true(text_ends(buffer_text(&file), TEXT("@20240101T000000--.fits")));
     assert_int_equal(file.size_bytes, 255);
     assert_int_equal(name_read_file(buffer_text(&file), TEXT("bias"), v, 2, VALUE_INTEGER, &read,
-                                    &suffix, &store), -E2BIG);
+                                    &suffix, &store),
+                     -E2BIG);
     assert_int_equal(name_read_file(buffer_text(&file), TEXT("dark"), v, 2, VALUE_INTEGER, &read,
-                                    &suffix, &store), -ENOENT);
+                                    &suffix, &store),
+                     -ENOENT);
     name_write_part(TEXT(""), v[0].text, &part);
     assert_int_equal(name_read_part(TEXT(""), buffer_text(&part), &store), -E2BIG);
     assert_int_equal(store.size_bytes, 0);
@@ -376,7 +386,8 @@ static void a_level_is_key_equals_value(void **state)
     struct value integer = value_integer(-2024111100123), text = value_text(TEXT("N/A")), read;
     name_write_level(TEXT("visit"), &integer, &b);
     assert_string_equal(b.data, "visit=-2024111100123");
-    assert_int_equal(name_read_level(buffer_text(&b), TEXT("visit"), VALUE_INTEGER, &read, &store), 0);
+    assert_int_equal(name_read_level(buffer_text(&b), TEXT("visit"), VALUE_INTEGER, &read, &store),
+                     0);
     assert_true(value_equal(&integer, &read));
     buffer_clear(&b);
     name_write_level(TEXT("band"), &text, &b);
@@ -392,23 +403,39 @@ static void an_empty_text_is_a_level_of_its_own(void **state)
     assert_int_equal(name_read_level(TEXT("band=%"), TEXT("band"), VALUE_TEXT, &read, &store), 0);
     assert_int_equal(read.kind, VALUE_TEXT);
     assert_int_equal(read.text.size_bytes, 0);
-    assert_int_equal(name_read_level(TEXT("band="), TEXT("band"), VALUE_TEXT, &read, &store), -ENOENT);
+    assert_int_equal(name_read_level(TEXT("band="), TEXT("band"), VALUE_TEXT, &read, &store),
+                     -ENOENT);
 }
 
 static void an_integer_has_one_spelling(void **state)
 {
-    static const char *const wrong[] = {"visit=", "visit=-", "visit=-0", "visit=007", "visit=-07",
-                                        "visit=+7", "visit=7 ", "visit= 7", "visit=7a", "visit=0x7",
-                                        "visit=9223372036854775808", "visit=-9223372036854775809",
-                                        "visit=%37", "visit=99999999999999999999", "visits=7", "visit",
-                                        "vis=7", "=7", ""};
+    static const char *const wrong[] = {"visit=",
+                                        "visit=-",
+                                        "visit=-0",
+                                        "visit=007",
+                                        "visit=-07",
+                                        "visit=+7",
+                                        "visit=7 ",
+                                        "visit= 7",
+                                        "visit=7a",
+                                        "visit=0x7",
+                                        "visit=9223372036854775808",
+                                        "visit=-9223372036854775809",
+                                        "visit=%37",
+                                        "visit=99999999999999999999",
+                                        "visits=7",
+                                        "visit",
+                                        "vis=7",
+                                        "=7",
+                                        ""};
     BUFFER_CLEANUP store = {0};
     struct value read;
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
-        assert_int_equal(name_read_level(text_of(wrong[i]), TEXT("visit"), VALUE_INTEGER, &read, &store),
-                         -ENOENT);
-    assert_int_equal(name_read_level(TEXT("visit=7\0"), TEXT("visit"), VALUE_INTEGER, &read, &store),
-                     -ENOENT);
+        assert_int_equal(
+            name_read_level(text_of(wrong[i]), TEXT("visit"), VALUE_INTEGER, &read, &store),
+            -ENOENT);
+    assert_int_equal(
+        name_read_level(TEXT("visit=7\0"), TEXT("visit"), VALUE_INTEGER, &read, &store), -ENOENT);
 }
 
 static void the_outermost_integers_can_be_written_and_read(void **state)
@@ -419,7 +446,8 @@ static void the_outermost_integers_can_be_written_and_read(void **state)
         BUFFER_CLEANUP b = {0};
         struct value v = value_integer(integers[i]), read;
         name_write_level(TEXT("k"), &v, &b);
-        assert_int_equal(name_read_level(buffer_text(&b), TEXT("k"), VALUE_INTEGER, &read, &store), 0);
+        assert_int_equal(name_read_level(buffer_text(&b), TEXT("k"), VALUE_INTEGER, &read, &store),
+                         0);
         assert_true(value_equal(&v, &read));
     }
 }
@@ -443,7 +471,8 @@ static int read_file(const char *name, const char *type, const struct value *v, 
                      enum value_kind kind, struct value *ret_last, struct text *ret_suffix,
                      struct buffer *store)
 {
-    return name_read_file(text_of(name), text_of(type), v, count, kind, ret_last, ret_suffix, store);
+    return name_read_file(text_of(name), text_of(type), v, count, kind, ret_last, ret_suffix,
+                          store);
 }
 
 static void the_last_value_is_read_and_what_follows_it_handed_back(void **state)
@@ -451,14 +480,17 @@ static void the_last_value_is_read_and_what_follows_it_handed_back(void **state)
     BUFFER_CLEANUP store = {0};
     struct value v[1] = {value_text(TEXT("a_b"))}, last;
     struct text suffix;
-    assert_int_equal(read_file("bias_a_b_94@2024--.fits", "bias", v, 2, VALUE_INTEGER, &last, &suffix,
-                               &store), 0);
+    assert_int_equal(
+        read_file("bias_a_b_94@2024--.fits", "bias", v, 2, VALUE_INTEGER, &last, &suffix, &store),
+        0);
     assert_int_equal(last.integer, 94);
     assert_text(suffix, "@2024--.fits");
-    assert_int_equal(read_file("t_x%2Ey.fits.fz", "t", NULL, 1, VALUE_TEXT, &last, &suffix, &store), 0);
+    assert_int_equal(read_file("t_x%2Ey.fits.fz", "t", NULL, 1, VALUE_TEXT, &last, &suffix, &store),
+                     0);
     assert_text(last.text, "x.y");
     assert_text(suffix, ".fits.fz");
-    assert_int_equal(read_file("t.components", "t", NULL, 0, VALUE_TEXT, &last, &suffix, &store), 0);
+    assert_int_equal(read_file("t.components", "t", NULL, 0, VALUE_TEXT, &last, &suffix, &store),
+                     0);
     assert_text(suffix, ".components");
 }
 
@@ -467,13 +499,15 @@ static void a_file_of_something_else_is_not_there(void **state)
     BUFFER_CLEANUP store = {0};
     struct value v[1] = {value_text(TEXT("a"))}, last;
     struct text suffix;
-    static const char *const wrong[] = {"bias_a_94", "bias_b_94.fits", "bias_94.fits", "dark_a_94.fits",
-                                        "bias_a_.fits", "bias_a_094.fits", "bias_a.fits", "bias_a_94%.f",
-                                        "bias", "", "bias_a_94_1.fits"};
+    static const char *const wrong[] = {
+        "bias_a_94",       "bias_b_94.fits", "bias_94.fits", "dark_a_94.fits", "bias_a_.fits",
+        "bias_a_094.fits", "bias_a.fits",    "bias_a_94%.f", "bias",           "",
+        "bias_a_94_1.fits"};
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
         assert_int_equal(read_file(wrong[i], "bias", v, 2, VALUE_INTEGER, &last, &suffix, &store),
                          -ENOENT);
-    assert_int_equal(read_file("tx.fits", "t", NULL, 0, VALUE_TEXT, &last, &suffix, &store), -ENOENT);
+    assert_int_equal(read_file("tx.fits", "t", NULL, 0, VALUE_TEXT, &last, &suffix, &store),
+                     -ENOENT);
     assert_int_equal(read_file("t", "t", NULL, 0, VALUE_TEXT, &last, &suffix, &store), -ENOENT);
     assert_int_equal(store.size_bytes, 0);
 }
@@ -494,8 +528,8 @@ static void any_values_in_a_files_name_can_be_read_back(void **state)
                               : value_text(buffer_text(&texts[j]));
         }
         name_write_file(TEXT("type_1"), v, count, TEXT("@--"), TEXT(".fits"), &name);
-        int r = name_read_file(buffer_text(&name), TEXT("type_1"), v, count, v[count - 1].kind, &last,
-                               &suffix, &store);
+        int r = name_read_file(buffer_text(&name), TEXT("type_1"), v, count, v[count - 1].kind,
+                               &last, &suffix, &store);
         assert_int_equal(r, 0);
         assert_true(value_equal(&v[count - 1], &last));
         assert_text(suffix, "@--.fits");
@@ -520,7 +554,8 @@ static void a_uuid_is_written_with_hyphens_and_read_with_or_without(void **state
 
 static void what_is_not_a_uuid_is_refused(void **state)
 {
-    static const char *const wrong[] = {"", "6ba7b810-9dad-11d1-80b4-00c04fd430c",
+    static const char *const wrong[] = {"",
+                                        "6ba7b810-9dad-11d1-80b4-00c04fd430c",
                                         "6ba7b810-9dad-11d1-80b4-00c04fd430c88",
                                         "6ba7b8109-dad-11d1-80b4-00c04fd430c8",
                                         "6ba7b810-9dad-11d1-80b4-00c04fd430cg",
