@@ -127,7 +127,7 @@ static int configure(struct sqlite *q)
     sqlite3_limit(q->db, SQLITE_LIMIT_ATTACHED, 0);
     // None of these touches the file.
     int rc = run(q, "PRAGMA query_only=1; PRAGMA mmap_size=0; PRAGMA temp_store=2;"
-                    "PRAGMA cell_size_check=1; PRAGMA cache_size=-4096;");
+                    "PRAGMA cache_size=-4096;");
     if (rc == SQLITE_OK)
         rc = sqlite3_prepare_v3(q->db, "BEGIN", -1, SQLITE_PREPARE_PERSISTENT, &q->begin, NULL);
     if (rc == SQLITE_OK)
@@ -140,7 +140,10 @@ static void set_deadlines(struct sqlite *q)
     int64_t now = clock_ns();
     q->lock_deadline_ns = now + q->limit_ns;
     q->work_deadline_ns = q->lock_deadline_ns + WORK_EXTRA_NS;
-    memset(q->records_missing, 0, q->datastore_count * sizeof *q->records_missing);
+    for (uint32_t i = 0; i < q->datastore_count; i++) {
+        q->records[i] = NULL;
+        q->records_missing[i] = false;
+    }
 }
 
 static void disconnect(struct sqlite *q)
@@ -420,6 +423,7 @@ static void sqlite_close(struct registry *r)
     for (uint32_t i = 0; i < q->datastore_count; i++)
         free(q->records_tables[i]);
     free(q->records_tables);
+    free(q->records);
     free(q->records_missing);
     table_release(&q->refused);
     buffer_release(&q->sql);
@@ -452,6 +456,7 @@ int registry_open_sqlite(const struct repository_config *config, int64_t limit_n
     q->limit_ns = limit_ns;
     q->datastore_count = config->datastore_count;
     q->records_tables = memory_new((q->datastore_count + 1) * sizeof *q->records_tables);
+    q->records = memory_new((q->datastore_count + 1) * sizeof *q->records);
     q->records_missing = memory_new((q->datastore_count + 1) * sizeof *q->records_missing);
     for (uint32_t i = 0; i < q->datastore_count; i++) {
         const char *table = config->datastores[i].records_table;

@@ -34,7 +34,8 @@ struct sqlite {
     uint32_t statement_next;     // which one is dropped next when all are in use
     struct table by_sql;         // hash of SQL -> index + 1
     char **records_tables;       // by datastore
-    bool *records_missing;       // in this verb
+    sqlite3_stmt **records;      // this verb's statements for them, once used
+    bool *records_missing;       // the table isn't there, in this verb
     uint32_t datastore_count;
     struct table refused;        // hashes of the tables whose bad rows were logged
     uint64_t last_trouble;       // hash of the last words logged
@@ -73,6 +74,7 @@ void sql_start(struct sqlite *q, const char *text);
 void sql_add(struct sqlite *q, const char *text);
 void sql_name(struct sqlite *q, struct text name); // quoted
 // The prepared statement of q->sql, kept for the next time. Bind, step until 0, sqlite_done.
+// It stays valid for the verb: none uses nearly STATEMENTS_MAX of them.
 int sqlite_prepare(struct sqlite *q, sqlite3_stmt **ret_statement);
 bool sqlite_is_prepared(struct sqlite *q); // it would be found ready
 int sqlite_step(struct sqlite *q, sqlite3_stmt *statement); // 1: a row, 0: no more, -errno
