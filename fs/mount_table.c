@@ -132,14 +132,24 @@ void mount_table_release(struct mount_table *t)
     *t = (struct mount_table){};
 }
 
-// Of two mounts at one place the upper one has the lower one as its parent; the order of lines is
-// only a hint.
+// Of two mounts at one place the upper one has the lower one as its parent; the order of lines says
+// nothing.
+static bool is_covered(const struct mount_table *t, const struct mount_entry *lower)
+{
+    for (uint32_t i = 0; i < t->count; i++) {
+        const struct mount_entry *e = &t->entries[i];
+        if (e->parent == lower->id && e != lower && strcmp(e->mountpoint, lower->mountpoint) == 0)
+            return true;
+    }
+    return false;
+}
+
 const struct mount_entry *mount_table_at(const struct mount_table *t, const char *mountpoint)
 {
     const struct mount_entry *top = NULL;
     for (uint32_t i = 0; i < t->count; i++) {
         const struct mount_entry *e = &t->entries[i];
-        if (strcmp(e->mountpoint, mountpoint) == 0 && (!top || top->parent != e->id))
+        if (strcmp(e->mountpoint, mountpoint) == 0 && !is_covered(t, e))
             top = e;
     }
     return top;

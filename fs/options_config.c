@@ -155,9 +155,11 @@ static int add_space(const struct doc *map, const struct config *outer, struct t
     c.space = name;
     if (doc_kind(map) != DOC_MAP)
         return refuse_key(outer, name, "a map with at least `source:` is needed", ret_why);
-    int r = options_add_space(c.o, name, standard, &c.s, ret_why);
-    if (r >= 0)
-        r = apply_keys(&c, map, ret_why);
+    cleanup(cleanup_free) char *reason = NULL;
+    int r = options_add_space(c.o, name, standard, &c.s, &reason);
+    if (r < 0)
+        return why(ret_why, r, "%s: %s", c.file, reason);
+    r = apply_keys(&c, map, ret_why);
     if (r < 0)
         return r;
     struct text source = doc_text(doc_get(map, "source"), TEXT(""));
@@ -165,7 +167,6 @@ static int add_space(const struct doc *map, const struct config *outer, struct t
         return refuse_key(outer, name, "it has no source:", ret_why);
     cleanup(cleanup_free) char *copy = memory_copy(source.data, source.size_bytes);
     cleanup(cleanup_free) char *folder = folder_of(c.file);
-    cleanup(cleanup_free) char *reason = NULL;
     r = space_settle(c.s, c.o, copy, folder, &reason);
     return r < 0 ? why(ret_why, r, "%s: space %s: %s", c.file, c.s->name, reason) : 0;
 }

@@ -13,20 +13,20 @@ static const char head[] =
     "Shows a Butler repository as a read-only folder. SOURCE is a folder, a URI or a\n"
     "label of the repository index; butlerfs goes to the background once MOUNTPOINT\n"
     "answers. `umount MOUNTPOINT` ends it, `butlerfsctl status MOUNTPOINT` says how\n"
-    "it does. Also as `mount -t butlerfs SOURCE MOUNTPOINT -o ...`, in fstab and autofs.\n"
+    "it does. Also as `mount -t butlerfs SOURCE MOUNTPOINT`, in fstab and autofs.\n"
     "\n"
     "  -f, --foreground          stay, and log to stderr\n"
     "  -o OPTION[=VALUE],...     see below; a comma inside a value is written \\,\n"
     "  -h, --help                this text\n"
     "  -V, --version             the version\n"
-    "  -n -s -v -N NS -t TYPE    as mount(8) gives them to its helpers; as mount.butlerfs\n"
-    "                            -f means: do all but the mount\n"
+    "  -n -s -v -N NS -t TYPE    as mount(8) gives them to its helpers;\n"
+    "                            as mount.butlerfs -f means: do all but the mount\n"
     "\n"
     "Options (those with * may be different for each space of a config file):\n";
 
 static const char tail[] =
-    "  ro, nosuid, nodev, noexec, noatime, ... as in mount(8); nosuid and nodev are the\n"
-    "                            default, and a mount of archives is always ro\n"
+    "  ro, nosuid, nodev, noexec, noatime, ... as in mount(8); nosuid and nodev are\n"
+    "                            the default, and a mount of archives is always ro\n"
     "  _netdev, nofail, noauto, user, x-*, ... are left to mount(8) and systemd\n"
     "\n"
     "Times are 500ms, 2s, 5min, 1h, 1d; sizes 512M, 8G, 1T.\n";
