@@ -99,6 +99,7 @@ struct row_cursor {
     struct key key; // the last row's key, or a seek target
     bool is_seek;   // start at the first row >= key (else > key)
     bool is_begun;  // false: start at the first row
+    bool is_end;    // the end was reached
 };
 
 // Visible rows whose key begins with `prefix`, in key order, from the cursor on (a cursor that was
@@ -106,7 +107,7 @@ struct row_cursor {
 //   0  to go on; it may set *skip_bytes, to jump behind all rows that share that many bytes of key
 //   1  to stop after this row (*skip_bytes counts too)
 //   2  to stop before this row: the cursor will begin with it
-// -errno ends it. 0: the end was reached (the cursor is as it was); 1: stopped. The generation must be pinned, or its set be
+// -errno ends it. 0: the end was reached; 1: stopped. The generation must be pinned, or its set be
 // read by the same thread meanwhile (librarians).
 enum { ROW_GO_ON, ROW_STOP_AFTER, ROW_STOP_BEFORE };
 typedef int row_each(const struct row *row, const struct key *k, size_t *skip_bytes, void *context);

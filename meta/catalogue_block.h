@@ -79,3 +79,9 @@ void row_to_block(const struct key *k, const struct row *row, enum row_kind kind
                   struct block_row *ret_row, struct buffer *store);
 int row_from_block(struct text key, const struct block_row *b, struct row *ret_row,
                    struct buffer *scratch);
+
+// One row as a block by itself, appended; and back, copied to *scratch (cleared). -EMSGSIZE; -EBADMSG.
+int row_pack(const struct key *k, enum row_kind kind, const struct row *row, struct buffer *to);
+int row_unpack(struct text record, enum row_kind *ret_kind, struct row *ret_row, struct buffer *scratch);
+// The same of a block's row, which points elsewhere: everything goes to *scratch.
+int row_copy(struct text key, const struct block_row *b, struct row *ret_row, struct buffer *scratch);

@@ -141,3 +141,40 @@ int row_from_block(struct text key, const struct block_row *b, struct row *ret_r
         return -EBADMSG;
     return read_long_texts(at, end, cut, ret_row);
 }
+
+int row_copy(struct text key, const struct block_row *b, struct row *ret_row, struct buffer *scratch)
+{
+    struct block_row copy = *b;
+    buffer_clear(scratch);
+    buffer_reserve(scratch, b->suffix.size_bytes + b->extra.size_bytes + key.size_bytes);
+    buffer_append_text(scratch, b->suffix);
+    buffer_append_text(scratch, b->extra);
+    copy.suffix = text_slice(buffer_text(scratch), 0, b->suffix.size_bytes);
+    copy.extra = text_slice(buffer_text(scratch), b->suffix.size_bytes, scratch->size_bytes);
+    return row_from_block(key, &copy, ret_row, scratch);
+}
+
+int row_pack(const struct key *k, enum row_kind kind, const struct row *row, struct buffer *to)
+{
+    struct block_writer w;
+    struct block_row b;
+    BUFFER_CLEANUP extra = {0};
+    row_to_block(k, row, kind, &b, &extra);
+    if (b.suffix.size_bytes + b.extra.size_bytes > BLOCK_ROW_BYTES_MAX)
+        return -EMSGSIZE;
+    block_writer_init(&w, BLOCK_BYTES_TARGET);
+    block_add(&w, key_text(k), &b);
+    buffer_append_text(to, block_finish(&w));
+    block_writer_release(&w);
+    return 0;
+}
+
+int row_unpack(struct text record, enum row_kind *ret_kind, struct row *ret_row, struct buffer *scratch)
+{
+    struct block_reader reader;
+    struct block_row b;
+    if (block_open(&reader, record) < 0 || block_next(&reader, &b) != 1)
+        return -EBADMSG;
+    *ret_kind = b.is_hidden ? ROW_HIDDEN : ROW_VISIBLE;
+    return b.is_hidden ? 0 : row_copy(key_text(&reader.key), &b, ret_row, scratch);
+}

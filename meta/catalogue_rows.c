@@ -84,20 +84,6 @@ static int find_block_row(struct read_slot *s, uint64_t generation, struct text 
     return r == 1 && text_equal(key_text(&reader.key), key) ? 0 : MDB_NOTFOUND;
 }
 
-// The row with everything it points to in `scratch`.
-static int row_copy(const struct key *k, const struct block_row *b, struct row *ret_row,
-                    struct buffer *scratch)
-{
-    struct block_row copy = *b;
-    buffer_clear(scratch);
-    buffer_reserve(scratch, b->suffix.size_bytes + b->extra.size_bytes + k->size_bytes);
-    buffer_append_text(scratch, b->suffix);
-    buffer_append_text(scratch, b->extra);
-    copy.suffix = text_slice(buffer_text(scratch), 0, b->suffix.size_bytes);
-    copy.extra = text_slice(buffer_text(scratch), b->suffix.size_bytes, scratch->size_bytes);
-    return row_from_block(key_text(k), &copy, ret_row, scratch);
-}
-
 // The set's state if it is good for `fresh`.
 static int set_current(struct catalogue *c, struct read_slot *s, const struct set_id *id,
                        uint64_t fresh, struct set_state *ret_state)
@@ -122,7 +108,7 @@ int catalogue_find_row(struct catalogue *c, const struct set_id *id, uint64_t fr
     if (!rc) {
         rc = find_block_row(s, state.generation, key_text(k), &b);
         if (!rc && !b.is_hidden)
-            rc = row_copy(k, &b, ret_row, scratch);
+            rc = row_copy(key_text(k), &b, ret_row, scratch);
         if (!rc)
             *ret_kind = b.is_hidden ? ROW_HIDDEN : ROW_VISIBLE;
         if (rc == MDB_NOTFOUND && state.is_whole) {
@@ -289,7 +275,7 @@ static int scan_run(struct scan *scan, struct row_cursor *cursor, row_each *each
     BUFFER_CLEANUP scratch = {0};
     struct row row;
     size_t skip = 0;
-    int got = scan_start(scan, cursor);
+    int got = cursor->is_end ? 0 : scan_start(scan, cursor);
     while (got == 1 && text_begins(key_text(&scan->reader.key), scan->prefix)) {
         if (scan->row.is_hidden) {
             got = scan_next(scan);
@@ -308,6 +294,7 @@ static int scan_run(struct scan *scan, struct row_cursor *cursor, row_each *each
         }
         got = skip ? scan_skip(scan, skip) : scan_next(scan);
     }
+    cursor->is_end = got >= 0;
     return got < 0 ? got : 0;
 }
 
@@ -370,16 +357,10 @@ int catalogue_put_answer(struct catalogue *c, const struct set_id *id, uint64_t 
                              .record = {(const char *)&folder, sizeof(folder)}};
     if (kind == ROW_ENTERED || kind == ROW_REFUSED)
         return catalogue_write(c, put_answer_body, &put);
-    struct block_writer w;
-    struct block_row b;
-    BUFFER_CLEANUP extra = {0};
-    row_to_block(k, row, kind, &b, &extra);
-    if (b.suffix.size_bytes + b.extra.size_bytes > BLOCK_ROW_BYTES_MAX)
-        return -EMSGSIZE;
-    block_writer_init(&w, BLOCK_BYTES_TARGET);
-    block_add(&w, key_text(k), &b);
-    put.record = block_finish(&w);
-    int r = catalogue_write(c, put_answer_body, &put);
-    block_writer_release(&w);
-    return r;
+    BUFFER_CLEANUP record = {0};
+    int r = row_pack(k, kind, row, &record);
+    if (r < 0)
+        return r;
+    put.record = buffer_text(&record);
+    return catalogue_write(c, put_answer_body, &put);
 }

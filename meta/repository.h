@@ -63,11 +63,11 @@ struct want {
     enum want_kind kind;
     uint64_t fresh;
     int64_t collection_id;
-    int64_t type_id;
+    int64_t type_id;  // WANT_TYPES: 0: all that the collection may hold
     struct uuid uuid;
     uint32_t depth;   // levels in key
-    struct key key;   // WANT_ROW (all levels but an unknown implied one), WANT_FOLDER
-    struct buffer texts; // full values of cut texts; want_release frees
+    struct key key;   // WANT_ROW (all levels), WANT_FOLDER
+    struct buffer texts; // full values of cut texts (each: 4 bytes of size, bytes); want_release frees
 };
 void want_release(struct want *w);
 
@@ -98,8 +98,11 @@ struct place {
     const struct branch *branch;         // PLACE_COLLECTIONS: as a part of names; NULL
     const struct collection *collection; // with type: of which collection; NULL
     const struct dataset_type *type;     // NULL: no data IDs here
+    const struct collection *holder;     // with type: whose set has its rows (the collection, or its
+                                         // only member that may hold the type)
     uint32_t depth;                      // levels entered
     struct key key;                      // their values
+    uint32_t cut;                        // a bit for each whose text is cut in the key
     struct value values[LEVELS_MAX];     // their values, texts in `texts`
     struct buffer texts;
 };
@@ -138,8 +141,9 @@ int place_list_open(struct place *p, struct listing *ret_listing, struct want *w
 void listing_reopen(struct repository *r, struct listing *l, uint64_t generation);
 void listing_close(struct repository *r, struct listing *l);
 // Entries after `cookie` (0: from the start), each with the cookie that continues after it.
-// Entries' cookies are > 0 and < 2^63. `each` answers 0 to go on, 1 if it had no room for this one.
-// 0: the end; 1: no room.
+// Entries' cookies are > 0 and < 2^63. `each` answers 0 to go on, 1 if it had no room for this one; it
+// may not call meta. 0: the end; 1: no room. If the listing's generation is gone (another life's
+// catalogue), it goes on by count in the present one. Only the hint in *l changes.
 typedef int place_each(const struct entry *e, uint64_t cookie, void *context);
 int place_list(struct place *p, struct listing *l, uint64_t cookie, place_each *each, void *context,
                struct want *want);

@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// library_sets: reading whole key sets.
+// 1. A set is of the epoch that its first page's mark belongs to. If the registry changes between
+//    pages it is read again, as long as that is cheap; then it is taken as it is: each row was true
+//    when it was read, and the next who needs it newer reads it again.
+// 2. A set is read by one librarian at a time; who waits for it looks first whether it is there then.
+// 3. A chain's set is the merge of its members' sets, which are pinned until it is written. It is as
+//    old as the oldest of them, or the snapshot that said which they are.
+#include "meta/library.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/metric.h"
+
+#define PAGE_ROWS 20000
+#define READ_AGAIN_MAX 2
+#define READ_AGAIN_NS NS_PER_S // a read that took longer is not thrown away
+#define STALE_MAX 3
+
+// Which collections may hold it: neighbours with the same summary share it.
+typedef bool each_member(const struct collection *c, void *context);
+
+static void members_each(struct snapshot *s, const struct collection *c, const struct dataset_type *t,
+                         each_member *each, void *context)
+{
+    const struct index_set *last = NULL;
+    bool last_may = false;
+    uint32_t count;
+    const uint32_t *path = snapshot_search_path(s, c, &count);
+    for (uint32_t i = 0; i < count; i++) {
+        const struct collection *m = &s->collections[path[i]];
+        if (m->kind == COLLECTION_CALIBRATION)
+            continue;
+        if (m->own_types != last)
+            last_may = snapshot_may_hold(s, m, t);
+        last = m->own_types;
+        if (last_may && !each(m, context))
+            return;
+    }
+}
+
+static bool note_second(const struct collection *c, void *context)
+{
+    const struct collection **found = context;
+    found[found[0] ? 1 : 0] = c;
+    return !found[1];
+}
+
+const struct collection *set_collection(struct snapshot *s, const struct collection *c,
+                                        const struct dataset_type *t)
+{
+    const struct collection *found[2] = {NULL, NULL};
+    members_each(s, c, t, note_second, found);
+    return found[1] ? c : found[0];
+}
+
+struct member_list {
+    const struct collection **all;
+    uint32_t count, room;
+};
+
+static bool list_member(const struct collection *c, void *context)
+{
+    struct member_list *list = context;
+    if (list->count == list->room) {
+        list->room = list->room ? 2 * list->room : 8;
+        list->all = memory_grow(list->all, list->room, sizeof(*list->all));
+    }
+    list->all[list->count++] = c;
+    return true;
+}
+
+uint32_t set_members(struct snapshot *s, const struct collection *c, const struct dataset_type *t,
+                     const struct collection ***ret_members)
+{
+    struct member_list list = {0};
+    members_each(s, c, t, list_member, &list);
+    *ret_members = list.all;
+    return list.count;
+}
+
+// Reading one.
+
+struct reading {
+    struct librarian *librarian;
+    struct snapshot *snapshot;
+    const struct collection *collection;
+    const struct dataset_type *type;
+    struct set_id id;
+    struct catalogue_load *load;
+    struct buffer store;
+    uint64_t rows;
+};
+
+static int load_row(const struct registry_row *in, void *context)
+{
+    struct reading *g = context;
+    struct row row;
+    struct key key;
+    enum row_kind kind;
+    buffer_clear(&g->store);
+    int r = library_row(g->librarian->repository, g->type, in, &row, &key, &kind, &g->store);
+    if (r == 0)
+        r = catalogue_load_row(g->load, &key, kind, &row);
+    if (r == -EBADMSG || r == -EMSGSIZE) {
+        metric_add(METRIC_ROWS_REFUSED, 1);
+        return 0;
+    }
+    g->rows++;
+    return r;
+}
+
+// One time through all pages. 1: the registry changed meanwhile; *ret_epoch: of the first page.
+static int read_pages(struct reading *g, uint64_t *ret_epoch)
+{
+    struct repository *r = g->librarian->repository;
+    BUFFER_CLEANUP cursor = {0};
+    struct registry *registry;
+    uint64_t first = 0, mark = 0, before = repository_epoch(r);
+    bool is_end = false, is_first = true, has_moved = false, changed;
+    int e = librarian_registry(g->librarian, &registry);
+    while (e == 0 && !is_end) {
+        if (atomic_load(&r->is_closing))
+            return -ECANCELED;
+        e = registry_page(registry, g->snapshot, g->type, g->collection->id, &cursor, PAGE_ROWS,
+                          load_row, g, &is_end, &mark);
+        if (is_first && e == 0) {
+            first = mark;
+            *ret_epoch = mark ? library_note_mark(r, mark, &changed) : before;
+        }
+        has_moved = has_moved || mark != first;
+        is_first = false;
+    }
+    return e < 0 ? e : has_moved;
+}
+
+static int read_once(struct reading *g, bool again_if_moved, struct set_state *ret_state)
+{
+    int64_t begin = clock_ns();
+    uint64_t epoch = 0;
+    cleanup(cleanup_catalogue_load_free) struct catalogue_load *load =
+        catalogue_load_new(g->librarian->repository->catalogue);
+    g->load = load;
+    g->rows = 0;
+    metric_add(METRIC_SET_LOADS, 1);
+    int r = read_pages(g, &epoch);
+    metric_add(METRIC_SET_ROWS, (int64_t)g->rows);
+    if (r < 0)
+        return r;
+    if (r == 1 && again_if_moved && clock_ns() - begin < READ_AGAIN_NS)
+        return 1;
+    return catalogue_load_finish(load, &g->id, epoch, ret_state);
+}
+
+static int read_set(struct reading *g)
+{
+    struct set_state state;
+    int moved = 0, stale = 0, r;
+    do {
+        r = read_once(g, moved < READ_AGAIN_MAX, &state);
+        moved += r == 1;
+        stale += r == -ESTALE; // the catalogue moved or was emptied under it
+    } while (r == 1 || (r == -ESTALE && stale < STALE_MAX));
+    buffer_release(&g->store);
+    return r;
+}
+
+// The set, of `fresh` or later, pinned.
+static int member_pin(struct librarian *l, struct snapshot *s, const struct collection *c,
+                      const struct dataset_type *t, uint64_t fresh, struct set_state *ret_state)
+{
+    struct repository *r = l->repository;
+    struct reading g = {.librarian = l, .snapshot = s, .collection = c, .type = t,
+                        .id = set_id_of(r, c->id, t->id)};
+    if (catalogue_pin_set(r->catalogue, &g.id, fresh, ret_state) == 0)
+        return 0;
+    struct errand errand = {.collection_id = c->id, .type_id = t->id};
+    errand_begin(r, &errand);
+    int e = catalogue_pin_set(r->catalogue, &g.id, fresh, ret_state);
+    for (int i = 0; e == -ENOENT && i < STALE_MAX; i++) {
+        e = read_set(&g);
+        if (e == 0)
+            e = catalogue_pin_set(r->catalogue, &g.id, fresh, ret_state);
+    }
+    errand_end(r, &errand);
+    return e == -ENOENT ? -EAGAIN : e; // emptied faster than it is read
+}
+
+static int merge_members(struct librarian *l, struct snapshot *s, const struct collection **members,
+                         uint32_t count, const struct dataset_type *t, uint64_t fresh,
+                         const struct set_id *id)
+{
+    struct catalogue *c = l->repository->catalogue;
+    cleanup(cleanup_free) uint64_t *generations = memory_new((count + 1) * sizeof(*generations));
+    struct set_state state;
+    uint64_t epoch = s->epoch;
+    uint32_t pinned = 0;
+    int r = 0;
+    for (; pinned < count; pinned++) {
+        r = member_pin(l, s, members[pinned], t, fresh, &state);
+        if (r < 0)
+            break;
+        generations[pinned] = state.generation;
+        epoch = state.epoch < epoch ? state.epoch : epoch;
+    }
+    if (r == 0)
+        r = catalogue_merge(c, generations, count, id, epoch, &state);
+    for (uint32_t i = 0; i < pinned; i++)
+        catalogue_unpin(c, generations[i]);
+    return r;
+}
+
+static int chain_load(struct librarian *l, struct snapshot *s, const struct collection *c,
+                      const struct dataset_type *t, uint64_t fresh)
+{
+    struct set_id id = set_id_of(l->repository, c->id, t->id);
+    const struct collection **members;
+    uint32_t count = set_members(s, c, t, &members);
+    int r = -ESTALE;
+    for (int i = 0; r == -ESTALE || r == -EBADMSG; i++) {
+        if (i == STALE_MAX)
+            break;
+        r = merge_members(l, s, members, count, t, fresh, &id);
+    }
+    free(members);
+    return r;
+}
+
+int job_set(struct librarian *l, const struct want *w)
+{
+    struct snapshot *s;
+    int r = librarian_snapshot(l, w->fresh, &s);
+    if (r < 0)
+        return r;
+    const struct collection *c = snapshot_collection_by_id(s, w->collection_id);
+    const struct dataset_type *t = snapshot_type_by_id(s, w->type_id);
+    struct set_state state;
+    struct set_id id = set_id_of(l->repository, w->collection_id, w->type_id);
+    if (!c || !t || !t->is_readable) {
+        r = -ENOENT;
+    } else if (catalogue_pin_set(l->repository->catalogue, &id, w->fresh, &state) == 0) {
+        catalogue_unpin(l->repository->catalogue, state.generation);
+    } else if (c->kind == COLLECTION_CHAINED) {
+        r = chain_load(l, s, c, t, w->fresh);
+    } else {
+        r = member_pin(l, s, c, t, w->fresh, &state);
+        if (r == 0)
+            catalogue_unpin(l->repository->catalogue, state.generation);
+    }
+    snapshot_unref(s);
+    return r;
+}

@@ -1,0 +1,509 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// place: what a folder means, and what a name in it does.
+// 1. A name is looked up by reading it strictly and, for a file, by writing the name that the row
+//    found would have and comparing: what lists one way is found only that way.
+// 2. Of what may stand in a folder (collections' parts, dataset types, `key=value`, files) no two kinds
+//    can share a name but a part and a dataset type, which are then one folder that is both.
+// 3. From a whole set that is new enough everything is answered; else single names are asked. Only a
+//    shortened name, which can't be read, needs the whole set.
+// 4. Nothing here waits.
+#include "meta/place.h"
+
+#include "base/log.h"
+#include "meta/catalogue_block.h"
+#include "meta/name.h"
+
+int place_root(struct repository *r, uint64_t fresh, struct place *ret_place, struct want *want)
+{
+    struct snapshot *s = library_snapshot(r, fresh);
+    if (!s) {
+        *want = (struct want){.kind = WANT_SNAPSHOT, .fresh = fresh};
+        return -EINPROGRESS;
+    }
+    memset(ret_place, 0, sizeof(*ret_place));
+    ret_place->repository = r;
+    ret_place->snapshot = s;
+    ret_place->fresh = fresh;
+    ret_place->kind = PLACE_ROOT;
+    return 0;
+}
+
+void place_release(struct place *p)
+{
+    snapshot_unref(p->snapshot);
+    buffer_release(&p->texts);
+    p->snapshot = NULL;
+}
+
+// Levels.
+
+bool place_has_set(const struct place *p)
+{
+    return p->type && p->holder;
+}
+
+bool place_is_last(const struct place *p)
+{
+    return p->depth + 1 >= p->type->level_count;
+}
+
+static const struct element *level_element(const struct place *p, uint32_t level)
+{
+    return &p->snapshot->elements[p->type->levels[level].element];
+}
+
+struct text place_level_name(const struct place *p)
+{
+    return level_element(p, p->depth)->name;
+}
+
+uint32_t place_required(const struct dataset_type *t, const struct value *values, uint32_t count,
+                        struct value ret_values[LEVELS_MAX])
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < count; i++)
+        if (!t->levels[i].is_implied)
+            ret_values[n++] = values[i];
+    return n;
+}
+
+void place_write_file(const struct dataset_type *t, const struct row *row, struct buffer *to)
+{
+    struct value values[LEVELS_MAX];
+    uint32_t n = place_required(t, row->values, row->value_count, values);
+    name_write_file(t->name, values, n, (struct text){0}, row->files[0].suffix, to);
+}
+
+void place_file_entry(const struct row *row, struct text name, struct entry *ret_entry)
+{
+    *ret_entry = (struct entry){
+        .kind = ENTRY_FILE,
+        .name = name,
+        .uuid = row->uuid,
+        .component = row->files[0].component,
+        .size_bytes = row->files[0].size_bytes,
+        .mtime_unix_ns = row->mtime_unix_ns,
+    };
+}
+
+// Adds a level's value; its text is copied, and the texts that are there stay where values point.
+static void place_push(struct place *p, const struct value *v)
+{
+    size_t offsets[LEVELS_MAX], from = p->texts.size_bytes;
+    for (uint32_t i = 0; i < p->depth; i++)
+        offsets[i] = p->values[i].kind == VALUE_TEXT ? (size_t)(p->values[i].text.data - p->texts.data) : 0;
+    if (v->kind == VALUE_TEXT) {
+        buffer_append_text(&p->texts, v->text);
+        buffer_append_byte(&p->texts, 0); // so that data is never NULL
+    }
+    for (uint32_t i = 0; i < p->depth; i++)
+        if (p->values[i].kind == VALUE_TEXT)
+            p->values[i].text.data = p->texts.data + offsets[i];
+    struct value *own = &p->values[p->depth];
+    *own = *v;
+    if (v->kind == VALUE_TEXT)
+        own->text.data = p->texts.data + from;
+    p->cut |= (uint32_t)key_append(&p->key, v, p->type->level_count) << p->depth;
+    p->depth++;
+}
+
+// Wants about the set.
+
+static void want_texts(const struct place *p, struct want *want)
+{
+    for (uint32_t i = 0; i < p->depth; i++) {
+        if (!(p->cut >> i & 1))
+            continue;
+        uint32_t size = (uint32_t)p->values[i].text.size_bytes;
+        buffer_append(&want->texts, &size, sizeof(size));
+        buffer_append_text(&want->texts, p->values[i].text);
+    }
+}
+
+int place_want_set(const struct place *p, struct want *want)
+{
+    *want = (struct want){.kind = WANT_SET,
+                          .fresh = p->fresh,
+                          .collection_id = p->holder->id,
+                          .type_id = p->type->id};
+    return -EINPROGRESS;
+}
+
+static void want_point(const struct place *p, enum want_kind kind, struct want *want)
+{
+    *want = (struct want){.kind = kind,
+                          .fresh = p->fresh,
+                          .collection_id = p->holder->id,
+                          .type_id = p->type->id,
+                          .depth = p->depth,
+                          .key = p->key};
+}
+
+struct set_id place_set_id(const struct place *p)
+{
+    return set_id_of(p->repository, p->holder->id, p->type->id);
+}
+
+// Whether the folder that `p` now is exists: >0, 0, -EINPROGRESS.
+static int find_folder(const struct place *p, struct want *want)
+{
+    struct set_id id = place_set_id(p);
+    enum row_kind kind;
+    BUFFER_CLEANUP record = {0};
+    int r = catalogue_find_folder(p->repository->catalogue, &id, p->fresh, &p->key, &kind);
+    if (r != -ENOENT)
+        return r < 0 ? r : kind == ROW_ENTERED;
+    want_point(p, WANT_FOLDER, want);
+    if (answers_get(&p->repository->answers, want, &kind, &record))
+        return kind == ROW_ENTERED;
+    want_texts(p, want);
+    return -EINPROGRESS;
+}
+
+// The row whose key `p` now has all levels of. 0, -ENOENT, -EINPROGRESS.
+static int find_row(const struct place *p, struct row *ret_row, struct buffer *scratch, struct want *want)
+{
+    struct set_id id = place_set_id(p);
+    enum row_kind kind;
+    BUFFER_CLEANUP record = {0};
+    int r = catalogue_find_row(p->repository->catalogue, &id, p->fresh, &p->key, &kind, ret_row, scratch);
+    if (r < 0 && r != -ENOENT)
+        return r;
+    if (r < 0) {
+        want_point(p, WANT_ROW, want);
+        if (!answers_get(&p->repository->answers, want, &kind, &record)) {
+            want_texts(p, want);
+            return -EINPROGRESS;
+        }
+        if (kind == ROW_VISIBLE && row_unpack(buffer_text(&record), &kind, ret_row, scratch) < 0)
+            return -EIO;
+    }
+    return kind == ROW_VISIBLE ? 0 : -ENOENT;
+}
+
+// Shortened names: looked for among the names of the folder.
+
+struct name_search {
+    const struct place *place;
+    struct text name;
+    struct buffer written;
+    struct value found;   // of a folder; its text is in `store`
+    struct row *row;      // of a file
+    struct buffer *store;
+};
+
+static int search_level(const struct row *row, const struct key *k, size_t *skip_bytes, void *context)
+{
+    struct name_search *s = context;
+    const struct place *p = s->place;
+    const struct value *v = &row->values[p->depth];
+    buffer_clear(&s->written);
+    name_write_level(place_level_name(p), v, &s->written);
+    if (!text_equal(buffer_text(&s->written), s->name)) {
+        int size = key_value_size(key_text(k), p->key.size_bytes);
+        *skip_bytes = p->key.size_bytes + (size_t)(size < 0 ? 0 : size);
+        return ROW_GO_ON;
+    }
+    s->found = *v;
+    buffer_clear(s->store);
+    if (v->kind == VALUE_TEXT) {
+        buffer_append_text(s->store, v->text);
+        s->found.text = buffer_text(s->store);
+    }
+    return ROW_STOP_AFTER;
+}
+
+static int search_file(const struct row *row, const struct key *k, size_t *skip_bytes, void *context)
+{
+    struct name_search *s = context;
+    buffer_clear(&s->written);
+    place_write_file(s->place->type, row, &s->written);
+    if (!text_equal(buffer_text(&s->written), s->name))
+        return ROW_GO_ON;
+    struct block_row b;
+    BUFFER_CLEANUP extra = {0};
+    row_to_block(k, row, ROW_VISIBLE, &b, &extra);
+    int r = row_copy(key_text(k), &b, s->row, s->store);
+    return r < 0 ? r : ROW_STOP_AFTER;
+}
+
+// 0: found; -ENOENT, -EINPROGRESS.
+static int search(const struct place *p, struct name_search *s, row_each *each, struct want *want)
+{
+    struct catalogue *c = p->repository->catalogue;
+    struct set_id id = place_set_id(p);
+    struct row_cursor cursor = {0};
+    struct set_state state;
+    int r = catalogue_pin_set(c, &id, p->fresh, &state);
+    if (r < 0)
+        return r == -ENOENT ? place_want_set(p, want) : r;
+    r = catalogue_scan(c, state.generation, &p->key, &cursor, each, s);
+    catalogue_unpin(c, state.generation);
+    buffer_release(&s->written);
+    return r == 1 ? 0 : r == 0 ? -ENOENT : r == -EBADMSG ? place_want_set(p, want) : r;
+}
+
+// Reads `name` as the folder of the next level and goes there. -ENOENT, -EINPROGRESS.
+static int enter_level(struct place *p, struct text name, struct want *want)
+{
+    const struct element *e = level_element(p, p->depth);
+    BUFFER_CLEANUP store = {0};
+    struct value v;
+    int r = name_read_level(name, e->name, e->kind, &v, &store);
+    if (r == -E2BIG) {
+        struct name_search s = {.place = p, .name = name, .store = &store};
+        r = search(p, &s, search_level, want);
+        v = s.found;
+    }
+    if (r < 0)
+        return r;
+    place_push(p, &v);
+    return 0;
+}
+
+static int look_up_level(struct place *p, struct text name, struct entry *ret_entry, struct want *want)
+{
+    int r = enter_level(p, name, want);
+    if (r < 0)
+        return r;
+    r = find_folder(p, want);
+    if (r <= 0)
+        return r < 0 ? r : -ENOENT;
+    *ret_entry = (struct entry){.kind = ENTRY_FOLDER, .name = name};
+    return 0;
+}
+
+static int read_file_row(struct place *p, struct text name, struct row *ret_row, struct buffer *scratch,
+                         struct want *want)
+{
+    const struct dataset_type *t = p->type;
+    struct value values[LEVELS_MAX], last;
+    struct text suffix;
+    uint32_t known = place_required(t, p->values, p->depth, values);
+    enum value_kind kind = t->level_count ? level_element(p, p->depth)->kind : VALUE_INTEGER;
+    BUFFER_CLEANUP store = {0};
+    int r = name_read_file(name, t->name, values, t->level_count ? known + 1 : 0, kind, &last, &suffix, &store);
+    if (r == -E2BIG) {
+        struct name_search s = {.place = p, .name = name, .store = scratch, .row = ret_row};
+        return search(p, &s, search_file, want);
+    }
+    if (r < 0)
+        return r;
+    if (t->level_count)
+        place_push(p, &last);
+    return find_row(p, ret_row, scratch, want);
+}
+
+static int look_up_file(struct place *p, struct text name, struct entry *ret_entry,
+                        struct buffer *scratch, struct want *want)
+{
+    struct row row;
+    BUFFER_CLEANUP written = {0};
+    int r = read_file_row(p, name, &row, scratch, want);
+    if (r < 0)
+        return r;
+    place_write_file(p->type, &row, &written); // invariant 1
+    if (!text_equal(buffer_text(&written), name))
+        return -ENOENT;
+    place_file_entry(&row, name, ret_entry);
+    return 0;
+}
+
+// The part of names, and dataset types.
+
+const struct collection *place_collection(const struct place *p)
+{
+    if (!p->branch || p->branch->collection == INDEX_NONE)
+        return NULL;
+    return &p->snapshot->collections[p->branch->collection];
+}
+
+enum presence place_presence(const struct place *p, const struct collection *c,
+                             const struct dataset_type *t)
+{
+    enum presence own = snapshot_presence(p->snapshot, c, t);
+    if (own != PRESENCE_UNKNOWN)
+        return own;
+    // A librarian finds it out in the snapshot of the moment, which may not be this one any more.
+    struct snapshot *now = library_snapshot(p->repository, p->fresh);
+    if (now && now != p->snapshot) {
+        const struct collection *c_now = snapshot_collection_by_id(now, c->id);
+        const struct dataset_type *t_now = snapshot_type_by_id(now, t->id);
+        own = c_now && t_now ? snapshot_presence(now, c_now, t_now) : PRESENCE_ABSENT;
+    }
+    snapshot_unref(now);
+    return own;
+}
+
+int place_want_types(const struct place *p, const struct collection *c, const struct dataset_type *t,
+                     struct want *want)
+{
+    *want = (struct want){.kind = WANT_TYPES,
+                          .fresh = p->fresh,
+                          .collection_id = c->id,
+                          .type_id = t ? t->id : 0};
+    return -EINPROGRESS;
+}
+
+void place_write_type(const struct dataset_type *t, struct buffer *to)
+{
+    size_t from = to->size_bytes;
+    name_escape(NAME_VALUE, t->name, to);
+    name_shorten(to, from, (struct text){0});
+}
+
+// A dataset type's name may be longer than a folder's can be.
+static const struct dataset_type *find_shortened_type(const struct place *p, const struct collection *c,
+                                                      struct text name)
+{
+    BUFFER_CLEANUP written = {0};
+    uint32_t count;
+    const uint32_t *types = snapshot_types(p->snapshot, c, &count);
+    for (uint32_t i = 0; i < count; i++) {
+        buffer_clear(&written);
+        place_write_type(&p->snapshot->types[types[i]], &written);
+        if (text_equal(buffer_text(&written), name))
+            return &p->snapshot->types[types[i]];
+    }
+    return NULL;
+}
+
+// The dataset type that `name` is in the collection that the folder is, if it may be there.
+static const struct dataset_type *find_type(const struct place *p, struct text name,
+                                            const struct collection **ret_holder)
+{
+    const struct collection *c = place_collection(p);
+    const struct dataset_type *t = c ? snapshot_type_by_name(p->snapshot, name) : NULL;
+    if (c && !t && name_is_shortened(name))
+        t = find_shortened_type(p, c, name);
+    if (!t || !t->is_readable)
+        return NULL;
+    *ret_holder = set_collection(p->snapshot, c, t);
+    return *ret_holder ? t : NULL;
+}
+
+// Names of files and nothing else hold a dot and begin with the type's name.
+static bool looks_like_file(const struct place *p, struct text name)
+{
+    return place_has_set(p) && place_is_last(p) && text_begins(name, p->type->name) &&
+           memchr(name.data, '.', name.size_bytes);
+}
+
+static int enter_collections(struct place *p, struct text name, struct want *want)
+{
+    const struct collection *holder = NULL;
+    if (place_has_set(p) && !place_is_last(p)) {
+        int r = enter_level(p, name, want);
+        if (r == 0)
+            p->branch = NULL;
+        if (r != -ENOENT)
+            return r;
+    }
+    const struct dataset_type *t = find_type(p, name, &holder);
+    const struct branch *child = p->branch ? snapshot_child(p->snapshot, p->branch, name) : NULL;
+    if (!t && !child)
+        return looks_like_file(p, name) ? -ENOTDIR : -ENOENT;
+    p->collection = t ? place_collection(p) : NULL;
+    p->type = t;
+    p->holder = holder;
+    p->branch = child;
+    p->depth = 0;
+    p->key.size_bytes = 0;
+    p->cut = 0;
+    buffer_clear(&p->texts);
+    return 0;
+}
+
+int place_enter(struct place *p, struct text name, struct want *want)
+{
+    struct uuid uuid;
+    switch (p->kind) {
+    case PLACE_ROOT:
+        if (text_equal(name, TEXT("README.txt")))
+            return -ENOTDIR;
+        if (text_equal(name, TEXT("by-uuid"))) {
+            p->kind = PLACE_BY_UUID;
+            return 0;
+        }
+        if (!text_equal(name, TEXT("collections")))
+            return -ENOENT;
+        p->kind = PLACE_COLLECTIONS;
+        p->branch = &p->snapshot->branches[0];
+        return 0;
+    case PLACE_COLLECTIONS:
+        return enter_collections(p, name, want);
+    case PLACE_BY_UUID:
+        return uuid_parse(name, true, &uuid) == 0 ? -ENOTDIR : -ENOENT;
+    }
+    return -ENOENT;
+}
+
+static int look_up_part(const struct place *p, struct text name, struct entry *ret_entry, struct want *want)
+{
+    const struct collection *holder;
+    *ret_entry = (struct entry){.kind = ENTRY_FOLDER, .name = name};
+    if (p->branch && snapshot_child(p->snapshot, p->branch, name))
+        return 0;
+    const struct dataset_type *t = find_type(p, name, &holder);
+    if (!t)
+        return -ENOENT;
+    switch (place_presence(p, place_collection(p), t)) {
+    case PRESENCE_PRESENT:
+        return 0;
+    case PRESENCE_ABSENT:
+        return -ENOENT;
+    case PRESENCE_UNKNOWN:
+        return place_want_types(p, place_collection(p), t, want);
+    }
+    return -ENOENT;
+}
+
+static int look_up_collections(const struct place *p, struct text name, struct entry *ret_entry,
+                               struct buffer *scratch, struct want *want)
+{
+    int r = -ENOENT;
+    if (place_has_set(p)) {
+        // The next level is entered on a copy: the place stays the folder's.
+        struct place next = *p;
+        next.texts = (struct buffer){0};
+        next.depth = 0;
+        next.key.size_bytes = 0;
+        for (uint32_t i = 0; i < p->depth; i++)
+            place_push(&next, &p->values[i]);
+        r = place_is_last(p) ? look_up_file(&next, name, ret_entry, scratch, want)
+                             : look_up_level(&next, name, ret_entry, want);
+        buffer_release(&next.texts);
+    }
+    return r == -ENOENT ? look_up_part(p, name, ret_entry, want) : r;
+}
+
+static int look_up_root(const struct place *p, struct text name, struct entry *ret_entry)
+{
+    static const struct {
+        struct text name;
+        enum entry_kind kind;
+    } all[] = {{{"README.txt", 10}, ENTRY_README}, {{"collections", 11}, ENTRY_FOLDER},
+               {{"by-uuid", 7}, ENTRY_FOLDER}};
+    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+        if (text_equal(name, all[i].name)) {
+            *ret_entry = (struct entry){.kind = all[i].kind, .name = name};
+            return 0;
+        }
+    return -ENOENT;
+}
+
+int place_lookup(struct place *p, struct text name, struct entry *ret_entry, struct buffer *scratch,
+                 struct buffer *target, struct want *want)
+{
+    if (name.size_bytes > NAME_BYTES_MAX)
+        return -ENOENT;
+    switch (p->kind) {
+    case PLACE_ROOT:
+        return look_up_root(p, name, ret_entry);
+    case PLACE_COLLECTIONS:
+        return look_up_collections(p, name, ret_entry, scratch, want);
+    case PLACE_BY_UUID:
+        return place_link(p, name, ret_entry, target, want);
+    }
+    return -ENOENT;
+}
