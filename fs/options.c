@@ -267,7 +267,7 @@ static int read_config(const struct command *c, struct options *o, struct doc **
 static int make_spaces(const struct command *c, const struct doc *config, const char *source,
                        const struct space_options *standard, struct options *o, char **ret_why)
 {
-    if (doc_count(doc_get(config, "spaces")) > 0) {
+    if (doc_get(config, "spaces")) {
         if (standard->has_kind)
             return why(ret_why, -EINVAL, "option space: each space of %s says its own kind", o->config_file);
         o->source = memory_copy(source, strlen(source));

@@ -176,6 +176,8 @@ int options_config_spaces(const struct doc *config, const char *file, struct opt
 {
     const struct doc *spaces = doc_get(config, "spaces");
     struct config c = {.file = file, .o = o};
+    if (doc_count(spaces) == 0)
+        return refuse_key(&c, TEXT("spaces"), "there is none in it", ret_why);
     for (size_t i = 0; i < doc_count(spaces); i++) {
         int r = add_space(doc_item(spaces, i), &c, doc_key(spaces, i), standard, ret_why);
         if (r < 0)

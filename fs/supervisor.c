@@ -98,11 +98,12 @@ static void notify_systemd(void)
 // The mount answers for the first time: the command may go.
 static void announce(struct supervisor *s)
 {
+    supervisor_pass_errors(s, true);
     s->was_ready = true;
+    supervisor_release_errors(s);
     notify_systemd();
     if (s->is_foreground)
         return;
-    supervisor_pass_errors(s, true);
     if (write(s->ready_fd, "R", 1) < 0)
         syslog(LOG_WARNING, "%s: who mounted it didn't wait", s->mountpoint);
     close_fd(&s->ready_fd);
@@ -197,6 +198,7 @@ static void on_failed_start(struct supervisor *s, int status, const char *how)
 {
     static const int64_t pauses[] = {0, 0, 50 * MS, 200 * MS, 1000 * MS};
     if (!s->was_ready) {
+        supervisor_release_errors(s);
         // What it said on stderr is the line; only silence needs another.
         if (s->was_killed || WIFSIGNALED(status) || WEXITSTATUS(status) != DAEMON_EXIT_FAILED)
             say(s, LOG_ERR, "%s: the daemon %s before the mount answered", s->mountpoint, how);

@@ -68,6 +68,8 @@ struct supervisor {
     int error_fd;            // what it says on stderr; -1 in the foreground (then it has ours)
     char error_line[512];
     unsigned error_bytes;
+    char held[8192];         // whole lines of a first life
+    unsigned held_bytes;
 };
 
 // supervisor_process.c: starting, asking, listening.
@@ -79,6 +81,8 @@ void supervisor_execute_again(struct supervisor *s);
 bool supervisor_can_run(char *const *argv);
 // Passes on what the daemon said on stderr; with `all` also a line without an end.
 void supervisor_pass_errors(struct supervisor *s, bool all);
+// To the user if the first life failed, to the log if it didn't.
+void supervisor_release_errors(struct supervisor *s);
 // One line to stderr, or to the system's log once the command has gone.
 void say(const struct supervisor *s, int priority, const char *format, ...)
     __attribute__((format(printf, 3, 4)));

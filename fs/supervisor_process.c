@@ -38,6 +38,30 @@ void say(const struct supervisor *s, int priority, const char *format, ...)
         syslog(priority, "%s: %s", s->mountpoint, line);
 }
 
+// What a first life says is kept until it is known whether it is the reason of a failure (then it is
+// what the user sees) or not (then it is the log's).
+static void hold_line(struct supervisor *s)
+{
+    if (s->held_bytes + s->error_bytes + 1 > sizeof s->held)
+        return;
+    memcpy(s->held + s->held_bytes, s->error_line, s->error_bytes);
+    s->held_bytes += s->error_bytes;
+    s->held[s->held_bytes++] = '\n';
+}
+
+void supervisor_release_errors(struct supervisor *s)
+{
+    if (!s->was_ready && write(STDERR_FILENO, s->held, s->held_bytes) < 0)
+        syslog(LOG_ERR, "%s: nobody listens: %.*s", s->mountpoint, (int)s->held_bytes, s->held);
+    for (unsigned i = 0; s->was_ready && i < s->held_bytes;) {
+        const char *end = memchr(s->held + i, '\n', s->held_bytes - i);
+        int size = (int)(end - s->held) - (int)i;
+        syslog(LOG_NOTICE, "%s: daemon: %.*s", s->mountpoint, size, s->held + i);
+        i += (unsigned)size + 1;
+    }
+    s->held_bytes = 0;
+}
+
 static void pass_line(struct supervisor *s)
 {
     if (s->error_bytes == 0)
@@ -45,7 +69,7 @@ static void pass_line(struct supervisor *s)
     if (s->was_ready)
         syslog(LOG_ERR, "%s: daemon: %.*s", s->mountpoint, (int)s->error_bytes, s->error_line);
     else
-        dprintf(STDERR_FILENO, "%.*s\n", (int)s->error_bytes, s->error_line);
+        hold_line(s);
     s->error_bytes = 0;
 }
 

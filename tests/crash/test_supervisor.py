@@ -52,6 +52,7 @@ if what == "crash before":
     os.kill(os.getpid(), signal.SIGSEGV)
 if what == "hang":
     time.sleep(3600)
+sys.stderr.write("only the log's\n")
 say("ready once" if what.startswith("once") else "ready takeover")
 if what == "crash":
     os.kill(os.getpid(), signal.SIGSEGV)

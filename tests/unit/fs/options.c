@@ -369,6 +369,8 @@ static void what_a_file_has_wrong_is_refused_by_name(void **state)
         {"options: {allow_other: perhaps}\n", "true or false"},
         {"options: {workers: [1]}\n", "plain value"},
         {"option: {}\n", "spaces: and options:"},
+        {"spaces: {}\n", "spaces"},
+        {"spaces:\noptions: {workers: 9}\n", "c.yaml line 1: spaces"},
         {"spaces: [a]\n", "a map"},
         {"- a\n", "a map"},
         {"spaces: {\n", "c.yaml"},
