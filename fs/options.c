@@ -153,8 +153,9 @@ static int take_command(int argc, char **argv, struct command *c, struct options
             return r;
     }
     if (argc - optind > 2)
-        return why(ret_why, -EINVAL, "one word too many: %s; usage: butlerfs SOURCE MOUNTPOINT [-f] [-o ...]; butlerfs --help says more",
-                   argv[optind + 2]);
+        return why(ret_why, -EINVAL,
+                   "one word too many: %s; usage: butlerfs SOURCE MOUNTPOINT [-f] [-o ...]; "
+                   "butlerfs --help says more", argv[optind + 2]);
     if (argc - optind < 2)
         return why(ret_why, -EINVAL,
                    "%s missing; usage: butlerfs SOURCE MOUNTPOINT [-f] [-o ...]; butlerfs --help says more",

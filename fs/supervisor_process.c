@@ -18,6 +18,8 @@
 #include "fs/daemon.h"
 #include "fs/supervisor.h"
 
+#define AGAIN_WORDS 20
+
 int64_t now_ns(void)
 {
     struct timespec t;
@@ -202,48 +204,52 @@ static void keep_over_exec(struct supervisor *s, bool is_kept)
             fcntl(fds[i], F_SETFD, is_kept ? 0 : FD_CLOEXEC);
 }
 
-void supervisor_execute_again(struct supervisor *s)
+// The words after the program's name, up to the trial's or the new life's own: everything that a new
+// supervisor needs to go on. Returns their number.
+static size_t make_words(const struct supervisor *s, char *words[AGAIN_WORDS])
 {
-    char words[16][64], *mountpoint = NULL, *control_path = NULL;
-    size_t n = 0, count = 0;
-    while (s->daemon_argv[count])
-        count++;
-    char **argv = calloc(count + 24, sizeof *argv);
-    if (!argv || asprintf(&mountpoint, "--mountpoint=%s", s->mountpoint) < 0 ||
-        asprintf(&control_path, "--control-path=%s", s->control_path) < 0)
-        goto out;
-    argv[n++] = (char *)s->program;
-    argv[n++] = mountpoint;
-    argv[n++] = control_path;
     const struct {
         const char *name;
         int value;
     } numbers[] = {
-        {"fuse-fd", s->fuse_fd},       {"state-fd", s->state_fd},         {"control-fd", s->control_fd},
-        {"channel-fd", s->channel_fd}, {"error-fd", s->error_fd},         {"daemon-pid", s->daemon},
-        {"life", (int)s->life},        {"foreground", s->is_foreground},  {"privileged", s->is_privileged},
-        {"major", (int)s->major_},     {"minor", (int)s->minor_},
-        {"oom-score", s->oom_score},   {"start-limit-ms", s->start_limit_ms},
+        {"fuse-fd", s->fuse_fd},       {"state-fd", s->state_fd},        {"control-fd", s->control_fd},
+        {"channel-fd", s->channel_fd}, {"error-fd", s->error_fd},        {"daemon-pid", s->daemon},
+        {"life", (int)s->life},        {"foreground", s->is_foreground}, {"privileged", s->is_privileged},
+        {"major", (int)s->major_},     {"minor", (int)s->minor_},        {"oom-score", s->oom_score},
+        {"start-limit-ms", s->start_limit_ms},
     };
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
-        snprintf(words[i], sizeof words[i], "--%s=%d", numbers[i].name, numbers[i].value);
-        argv[n++] = words[i];
+    size_t n = 0;
+    bool is_good = asprintf(&words[n++], "--mountpoint=%s", s->mountpoint) >= 0 &&
+                   asprintf(&words[n++], "--control-path=%s", s->control_path) >= 0;
+    for (size_t i = 0; is_good && i < sizeof numbers / sizeof *numbers; i++)
+        is_good = asprintf(&words[n++], "--%s=%d", numbers[i].name, numbers[i].value) >= 0;
+    if (!is_good)
+        words[n - 1] = NULL; // not to be known what it is
+    return is_good ? n : 0;
+}
+
+void supervisor_execute_again(struct supervisor *s)
+{
+    char *words[AGAIN_WORDS] = {};
+    size_t n = make_words(s, words), count = 0;
+    while (s->daemon_argv[count])
+        count++;
+    char **argv = calloc(n + count + 4, sizeof *argv);
+    if (argv && n > 0) {
+        argv[0] = (char *)s->program;
+        memcpy(argv + 1, words, n * sizeof *argv);
+        argv[n + 1] = (char *)"--check"; // a trial
+        argv[n + 2] = (char *)"--";
+        memcpy(argv + n + 3, s->daemon_argv, count * sizeof *argv);
+        if (supervisor_can_run(argv)) {
+            argv[n + 1] = (char *)"--again";
+            keep_over_exec(s, true);
+            execv(s->program, argv);
+            keep_over_exec(s, false);
+        }
     }
-    size_t check_at = n++; // here the trial says that it is one
-    argv[check_at] = (char *)"--check";
-    argv[n++] = (char *)"--";
-    memcpy(argv + n, s->daemon_argv, count * sizeof *argv);
-    if (!supervisor_can_run(argv)) {
-        say(s, LOG_ERR, "%s doesn't run: going on as the old one", s->program);
-        goto out;
-    }
-    argv[check_at] = (char *)"--again";
-    keep_over_exec(s, true);
-    execv(s->program, argv);
-    say(s, LOG_ERR, "%s: %m: going on as the old one", s->program);
-    keep_over_exec(s, false);
-out:
-    free(mountpoint);
-    free(control_path);
+    say(s, LOG_ERR, "%s doesn't run: going on as the old one", s->program);
+    for (size_t i = 0; i < AGAIN_WORDS; i++)
+        free(words[i]);
     free(argv);
 }
