@@ -65,7 +65,7 @@ static int check_mountpoint(const struct options *o, char **ret_why)
     return 0;
 }
 
-// A daemon that sees its own mount could come to wait for itself. Root's doesn't see it (mount_hide).
+// A daemon that sees its own mount could come to wait for itself. Most don't see it (mount_hide).
 static int check_apart(const struct options *o, const char *what, const char *path, char **ret_why)
 {
     if (path_is_uri(path)) {
@@ -73,9 +73,9 @@ static int check_apart(const struct options *o, const char *what, const char *pa
             return 0;
         path += strncmp(path + 5, "//", 2) == 0 ? 7 : 5;
     }
-    if (geteuid() != 0 && mount_holds(o->mountpoint, path))
+    if (!mount_can_hide() && mount_holds(o->mountpoint, path))
         return why(ret_why, -EINVAL, "mount point %s: the %s %s lies inside it", o->mountpoint, what, path);
-    if (geteuid() != 0 && mount_holds(path, o->mountpoint))
+    if (!mount_can_hide() && mount_holds(path, o->mountpoint))
         return why(ret_why, -EINVAL, "mount point %s: it lies inside the %s %s", o->mountpoint, what, path);
     return 0;
 }

@@ -145,9 +145,20 @@ static void detach_device(const struct mount_table *t, dev_t dev)
     }
 }
 
+bool mount_can_hide(void)
+{
+    TABLE_CLEANUP t = {};
+    if (geteuid() != 0 || mount_table_read(&t) < 0)
+        return false;
+    const struct mount_entry *root = mount_table_at(&t, "/");
+    return root && root->is_shared;
+}
+
 int mount_hide(const char *mountpoint)
 {
     TABLE_CLEANUP t = {};
+    if (geteuid() == 0 && !mount_can_hide())
+        return -EOPNOTSUPP;
     if (unshare(CLONE_NEWNS) < 0)
         return -errno;
     // Slave: what is mounted and unmounted outside happens here too, and nothing the other way round.

@@ -13,7 +13,10 @@ int mount_remove(const char *mountpoint);
 int mount_find(const char *mountpoint, dev_t *ret_dev, char **ret_source, char **ret_type);
 // Puts the process into a mount namespace of its own that follows the outer one but doesn't hold
 // the mount itself, so that the daemon can't wait for itself. -EPERM: not possible (unprivileged).
+// -EOPNOTSUPP: mounts here are private (as in many containers): a namespace would keep every mount of
+// this moment for ever, ours of other daemons among them, and no unmount would end them.
 int mount_hide(const char *mountpoint);
+bool mount_can_hide(void); // whether mount_hide will work
 // Whether `path` lies inside `mountpoint` (both resolved as far as they exist, without touching it).
 bool mount_holds(const char *mountpoint, const char *path);
 // /sys/class/bdi/.../read_ahead_kb of the mount; best effort.

@@ -72,9 +72,11 @@ static bool parse_line(struct text line, struct mount_entry *e)
     e->dev = makedev(major_, minor_);
     take_word(&line); // root
     struct text mountpoint = take_word(&line);
-    for (struct text word; !text_equal(word = take_word(&line), TEXT("-"));)
+    for (struct text word; !text_equal(word = take_word(&line), TEXT("-"));) {
         if (line.size_bytes == 0)
             return false;
+        e->is_shared = e->is_shared || text_begins(word, TEXT("shared:"));
+    }
     struct text type = take_word(&line), source = take_word(&line);
     if (mountpoint.size_bytes == 0 || type.size_bytes == 0)
         return false;

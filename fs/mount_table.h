@@ -13,6 +13,7 @@ struct mount_entry {
     int id, parent;
     dev_t dev;
     uid_t owner;      // user_id= of a FUSE mount; (uid_t)-1: none
+    bool is_shared;   // mounts and unmounts below it reach other namespaces
     char *mountpoint; // absolute
     char *type;
     char *source;

@@ -274,7 +274,7 @@ static int handle_reopen(struct op *op, int *ret_fd)
     struct handle h;
     struct file_node n;
     struct stat st;
-    struct caller self = {geteuid(), getegid(), 0};
+    struct caller self = {geteuid(), getegid(), gettid()};
     if (!state_get_handle(op->fs->state, op->fh, &h) || !state_get_file(op->fs->state, h.node, &n))
         return -EBADF;
     int r = artifact_open(op, &n, &self, ret_fd, &st);
