@@ -219,14 +219,15 @@ int ask(const struct target *t, const struct doc *request, struct doc **ret_answ
 {
     BUFFER_CLEANUP line = {}, answer = {};
     doc_write_json(request, false, &line);
-    int r = try_way(by_mount, t, buffer_text(&line), MOUNT_LIMIT, &answer);
+    // The socket first, where it can be reached: asking through the mount is a folder opened, which
+    // would be counted in the answer.
+    int r = try_way(by_socket, t, buffer_text(&line), SOCKET_LIMIT, &answer);
     if (r < 0) {
-        int first = r;
         buffer_clear(&answer);
-        r = try_way(by_socket, t, buffer_text(&line), SOCKET_LIMIT, &answer);
-        if (r < 0)
-            return explain(t, first, ret_why);
+        r = try_way(by_mount, t, buffer_text(&line), MOUNT_LIMIT, &answer);
     }
+    if (r < 0)
+        return explain(t, r, ret_why);
     cleanup(cleanup_free) char *reason = NULL;
     r = doc_parse_json(buffer_text(&answer), ret_answer, &reason);
     if (r < 0)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// ask: one question to the daemon of a mount, by whichever way gets an answer: the ioctl on the
-// mount itself, else the administrators' socket. Each way is tried by a child process under a time
+// ask: one question to the daemon of a mount, by whichever way gets an answer: the administrators'
+// socket, or the ioctl on the mount itself (everybody else, and who sees only the mount). Each way is tried by a child process under a time
 // limit: a request that the daemon never answers can't be called back, and must not hold the operator.
 #pragma once
 #include <sys/types.h>
