@@ -118,6 +118,14 @@ int dead_add(struct write *w, uint64_t generation)
     return dead_put(w, generation, true);
 }
 
+int dead_has(struct write *w, uint64_t generation)
+{
+    uint8_t bytes[8];
+    put_big_endian(bytes, generation, 8);
+    MDB_val key = {8, bytes}, data;
+    return mdb_get(w->txn, w->store->dead, &key, &data);
+}
+
 int dead_remove(struct write *w, uint64_t generation)
 {
     return dead_put(w, generation, false);

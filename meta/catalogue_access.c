@@ -199,8 +199,13 @@ static int write_locked(struct catalogue *c, write_body *body, void *context)
     bool emptied = false, restarted = false;
     if (is_past_limit(c)) {
         emptied = true;
-        if (make_room(c) != 0 || is_past_limit(c))
+        if (clock_ns() < c->full_until_ns && atomic_load(&c->unpins) == c->full_unpins)
             return MDB_MAP_FULL;
+        c->full_unpins = atomic_load(&c->unpins);
+        if (make_room(c) != 0 || is_past_limit(c)) {
+            c->full_until_ns = clock_ns() + NS_PER_S;
+            return MDB_MAP_FULL;
+        }
     }
     for (;;) {
         int rc = run(c, body, context);

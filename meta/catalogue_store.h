@@ -70,6 +70,9 @@ struct catalogue {
     _Atomic(struct store *) store; // replaced under writer
     atomic_uint incarnation;    // changed under writer
     bool was_moved;             // under writer
+    int64_t full_until_ns;      // under writer: emptying gave no room, so it isn't tried again until
+    unsigned full_unpins;       // then, or something is unpinned
+    atomic_uint unpins;         // how often something was
     atomic_uint_fast64_t next_generation;
     struct read_slot slots[READ_SLOTS];
     struct lock lock;           // below
@@ -112,6 +115,7 @@ int set_read(struct store *s, MDB_txn *txn, const struct set_id *id, struct set_
 // Names the generation; what was named before becomes dead, `state`'s is dead no more.
 int set_write(struct write *w, const struct set_id *id, const struct set_state *state);
 int dead_add(struct write *w, uint64_t generation);
+int dead_has(struct write *w, uint64_t generation); // MDB_NOTFOUND
 int dead_remove(struct write *w, uint64_t generation);
 bool set_generation(const MDB_val *record, uint64_t *ret_generation); // false: no set's record
 int header_write(struct write *w, uint64_t generation, const struct set_id *id);

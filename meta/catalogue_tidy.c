@@ -6,7 +6,8 @@
 // 2. Who pins what a set names looks at the set again afterwards: if it still names it, it was not
 //    deleted before the pin, and can't be after.
 // 3. A generation's header goes first: a half-deleted one counts as gone.
-// 4. A distrusted generation stays in the table until it is deleted.
+// 4. Only what stands in `dead` in the very transaction is tidied away.
+// 5. A distrusted generation stays in the table until it is deleted.
 #include "meta/catalogue_store.h"
 
 #include "base/clock.h"
@@ -53,7 +54,8 @@ void catalogue_unpin(struct catalogue *c, uint64_t generation)
     lock_scope(&c->lock);
     struct pin *p = pin_get(c, generation, false);
     check(p && p->count);
-    p->count--;
+    if (--p->count == 0)
+        atomic_fetch_add(&c->unpins, 1);
     pin_drop_if_idle(c, p);
 }
 
@@ -212,9 +214,12 @@ static int tidy_body(struct write *w, void *context)
     uint32_t limit = t->limit_blocks;
     t->is_more = t->count == DEAD_AT_ONCE;
     for (size_t i = 0; i < t->count; i++) {
-        if (!pin_condemn(w, t->generations[i]))
+        // Since it was looked at it may have been finished and named.
+        int rc = dead_has(w, t->generations[i]);
+        if (rc == MDB_NOTFOUND || (!rc && !pin_condemn(w, t->generations[i])))
             continue;
-        int rc = delete_rows(w, t->generations[i], &limit);
+        if (!rc)
+            rc = delete_rows(w, t->generations[i], &limit);
         if (!rc && limit == 0) {
             t->is_more = true;
             return 0;
