@@ -27,10 +27,12 @@
 #define UPGRADE_LIMIT (5000 * MS)
 #define STOP_LIMIT (10000 * MS)
 #define CRASH_WINDOW (60000 * MS)
-// A start that fails by itself is STRIKE strikes, one that is killed from outside is one: five of
-// the first kind in a row are the end, or twenty of the second (an operator with kill -9 in a loop,
-// or memory that runs out again and again).
+// A start that fails by itself is STRIKE strikes, one that takes too long STRIKE_LATE, one that is
+// killed from outside a single one: five of the first kind in a row are the end, two of the second
+// (users wait meanwhile), or twenty of the third (an operator with kill -9 in a loop, or memory
+// that runs out again and again).
 #define STRIKE 4
+#define STRIKE_LATE 10
 #define STRIKES_MAX 20
 
 static void move_to(struct supervisor *s, enum phase next, int64_t limit_ns)
@@ -196,7 +198,7 @@ static void describe(const struct supervisor *s, int status, char *to, size_t ro
 
 static void on_failed_start(struct supervisor *s, int status, const char *how)
 {
-    static const int64_t pauses[] = {0, 0, 50 * MS, 200 * MS, 1000 * MS};
+    static const int64_t pauses[STRIKES_MAX / STRIKE] = {0, 0, 50 * MS, 200 * MS, 1000 * MS};
     if (!s->was_ready) {
         supervisor_release_errors(s);
         // What it said on stderr is the line; only silence needs another.
@@ -205,9 +207,9 @@ static void on_failed_start(struct supervisor *s, int status, const char *how)
         fail_first(s);
         return;
     }
-    bool is_from_outside = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL && !s->was_killed;
-    s->strikes += is_from_outside ? 1 : STRIKE;
-    say(s, LOG_ERR, "life %u %s before it was ready", s->life, how);
+    bool is_from_outside = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+    s->strikes += s->was_killed ? STRIKE_LATE : is_from_outside ? 1 : STRIKE;
+    say(s, LOG_ERR, "%s, life %u, %s before it was ready", s->daemon_argv[0], s->life, how);
     if (s->strikes >= STRIKES_MAX)
         give_up(s, "the daemon doesn't get ready any more");
     else

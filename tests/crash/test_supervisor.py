@@ -254,6 +254,15 @@ def test_a_later_start_that_hangs_is_killed_and_tried_again(supervised):
     assert s.process.poll() is None
 
 
+def test_two_starts_that_hang_in_a_row_are_the_end_as_users_wait_meanwhile(supervised):
+    s = supervised("ready,hang", "--start-limit-ms=500")
+    assert s.is_ready()
+    os.kill(s.wait_life(1).pid, signal.SIGKILL)
+    assert s.end() == 1
+    assert s.is_aborted()
+    assert len(s.lives()) == 3
+
+
 def test_without_resend_a_death_is_the_end(supervised):
     s = supervised("once")
     assert s.is_ready()
