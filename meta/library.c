@@ -374,7 +374,7 @@ int library_start(struct repository *r)
         char name[16];
         l->repository = r;
         l->number = i;
-        snprintf(name, sizeof(name), "librarian/%u", i);
+        snprintf(name, sizeof(name), "librarian/%hhu", (unsigned char)i);
         int e = thread_start(&l->thread, name, i == 0 ? poll : work, l);
         if (e < 0) {
             r->librarian_count = i;
