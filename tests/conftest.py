@@ -85,7 +85,7 @@ class Mounts:
         self.mounts: list[mounting.Mount] = []
 
     def __call__(self, source: Any, where: Path | None = None, env: dict[str, str] | None = None, **how: Any) -> mounting.Mount:
-        root = getattr(source, "root", source)
+        root = source.root if isinstance(source, makerepo.Repository) else source
         number = len(self.mounts)
         how.setdefault("cache_dir", self.at / f"cache{number}")
         mount = mounting.Mount(root, where or self.at / f"mnt{number}", {**self.env, **(env or {})}, **how)

@@ -8,6 +8,7 @@ import errno
 import fcntl
 import json
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -23,6 +24,7 @@ import pytest
 
 NOBODY = 48123  # no account is needed: numbers are enough
 GROUP = 48200
+NOTHING_THERE = "(?i)no such|not there|not exist"
 
 
 def command(*args: str | Path, env: dict[str, str], timeout: float = 60, as_user: Any = (), build: Path | None = None,
@@ -30,6 +32,14 @@ def command(*args: str | Path, env: dict[str, str], timeout: float = 60, as_user
     name = str((build or mounting.BUILD) / "fs" / "butlerfs")
     return subprocess.run([*as_user, name, *map(str, args)], capture_output=True, text=True, timeout=timeout, env=env,
                           stdin=subprocess.DEVNULL, cwd=cwd)  # fmt: skip
+
+
+def somebody() -> int:
+    """fusermount3 asks for the user's name, so this one must have an account: a user that every system has."""
+    for name in ("nobody", "daemon"):
+        with contextlib.suppress(KeyError):
+            return pwd.getpwnam(name).pw_uid
+    pytest.skip("there is no account but root's here")
 
 
 def user(uid: int, *groups: int) -> list[str]:
@@ -145,7 +155,7 @@ def test_wrong_arguments_are_refused_in_one_line_that_points_to_help(mount, args
         ({"umask": "9"}, ["umask", "9"]),
         ({"space": "disk"}, ["space", "disk", "butler"]),
         ({"workers": "0"}, ["workers"]),
-        ({"config": "/nowhere/config.yaml"}, ["/nowhere/config.yaml", "No such file"]),
+        ({"config": "/nowhere/config.yaml"}, ["/nowhere/config.yaml", NOTHING_THERE]),
         ({"remount": True}, ["remount"]),
         ({"cache_dir": ""}, ["cache_dir"]),
     ],
@@ -185,7 +195,7 @@ def test_one_space_that_cannot_be_read_refuses_the_whole_mount(small, refused, m
 
 
 def test_a_missing_folder_is_refused(refused):
-    refused("/nowhere/repo", "/nowhere/repo", "No such file")
+    refused("/nowhere/repo", "/nowhere/repo", NOTHING_THERE)
 
 
 def test_a_folder_without_butler_yaml_is_refused(refused, mount):
@@ -225,7 +235,7 @@ def test_a_butler_yaml_that_is_no_such_thing_is_refused(own_repository, refused,
     [
         ("sqlite:///<butlerRoot>/gen3.sqlite3", "sqlite:///<butlerRoot>/other.sqlite3", ["other.sqlite3"]),
         ("sqlite:///<butlerRoot>/gen3.sqlite3", "postgresql://db.example/x", ["(?i)postgres"]),
-        ("sqlite:///<butlerRoot>/gen3.sqlite3", "oracle://db.example/x", ["oracle"]),
+        ("sqlite:///<butlerRoot>/gen3.sqlite3", "oracle://db.example/x", ["registry.db", "postgresql"]),
         ("fileDatastore.FileDatastore", "tapeDatastore.TapeDatastore", ["TapeDatastore"]),
         ("root: <butlerRoot>", "root: s3://bucket/prefix", ["s3"]),
     ],
@@ -300,13 +310,14 @@ def test_a_database_cut_in_the_middle_is_refused_or_answers_errors_never_a_hang(
 def test_a_repository_that_the_user_may_not_read_is_refused(own_repository, refused, root_only, dev_fuse_for_all, mount):
     repo = own_repository()
     (repo.root / "gen3.sqlite3").chmod(0o600)
+    me = somebody()
     build = mounting.public_build(mount.at / "build")
     for folder in (refused.at, mount.at / "cache-user"):
         folder.mkdir(exist_ok=True)
-        os.chown(folder, NOBODY, NOBODY)
-    refused(repo.root, "gen3.sqlite3|" + str(repo.root), "(?i)permission denied", as_user=user(NOBODY), build=build, cache_dir=mount.at / "cache-user")
+        os.chown(folder, me, me)
+    refused(repo.root, "gen3.sqlite3|" + str(repo.root), "(?i)permission denied", as_user=user(me), build=build, cache_dir=mount.at / "cache-user")
     repo.root.chmod(0o700)
-    refused(repo.root, str(repo.root), "(?i)permission denied", as_user=user(NOBODY), build=build, cache_dir=mount.at / "cache-user")
+    refused(repo.root, str(repo.root), "(?i)permission denied", as_user=user(me), build=build, cache_dir=mount.at / "cache-user")
 
 
 def test_a_database_that_stays_locked_is_refused_within_the_limit(own_repository, refused):
@@ -325,7 +336,7 @@ def test_a_database_that_stays_locked_is_refused_within_the_limit(own_repository
 
 
 def test_a_mount_point_that_is_missing_or_no_folder_is_refused(small, refused, mount):
-    refused(small.root, "/nowhere/mnt", "No such file", where=Path("/nowhere/mnt"))
+    refused(small.root, "/nowhere/mnt", NOTHING_THERE, where=Path("/nowhere/mnt"))
     (mount.at / "file").write_text("")
     refused(small.root, str(mount.at / "file"), "(?i)not a (folder|directory)", where=mount.at / "file")
 
@@ -482,20 +493,24 @@ def test_where_the_kernel_can_a_local_file_is_opened_by_passthrough(small, mount
     assert after["read_bytes"] == s["counters"]["read_bytes"]
 
 
-def test_the_log_level_is_changed_live(small, mount):
-    m = mount(small)
-    os.listdir(m / "collections")
-    quiet = len(m.log())
-    done = mounting.control("log-level", m.path, "debug")
-    assert done.returncode == 0, done.stderr
-    os.listdir(m / "collections/u/alice/run1")
-    mounting.eventually(lambda: len(m.log()) > quiet + 200, mounting.SLACK, "debug says more")
-    assert mounting.control("log-level", m.path, "error").returncode == 0
-    time.sleep(0.3)
-    before = len(m.log())
-    os.listdir(m / "collections/u/alice/run2")
-    time.sleep(0.5)
-    assert len(m.log()) == before
+def test_the_log_level_is_changed_live(guarded, mount):
+    repo, path, artifact = guarded
+    m = mount(repo)
+    artifact.unlink()
+
+    def warns() -> bool:
+        before = len(m.log())
+        with pytest.raises(OSError):
+            open(m / path, "rb")
+        mounting.eventually(lambda: " error" in m.log()[before:], mounting.SLACK)
+        return " warn" in m.log()[before:]
+
+    assert warns()
+    for level, told in (("error", False), ("warn", True), ("error", False), ("debug", True)):
+        done = mounting.control("log-level", m.path, level)
+        assert done.returncode == 0, done.stderr
+        assert m.status()["log_level"] == level
+        assert warns() is told
     wrong = mounting.control("log-level", m.path, "shout")
     assert wrong.returncode > 0 and len(wrong.stderr.splitlines()) == 1 and "debug" in wrong.stderr
 
@@ -577,7 +592,7 @@ def test_an_fstab_line_mounts_it(small, mount, helper):
 def test_autofs_mounts_it_at_first_use_and_ends_it_when_idle(small, mount, helper):
     if not shutil.which("automount"):
         pytest.skip("autofs is not installed")
-    if subprocess.run(["modprobe", "-n", "autofs4"], capture_output=True).returncode and "autofs" not in Path("/proc/filesystems").read_text():
+    if "autofs" not in Path("/proc/filesystems").read_text():
         pytest.skip("this kernel has no autofs")
     top = mount.at / "auto"
     top.mkdir()
@@ -735,12 +750,13 @@ def test_an_artifact_that_is_no_regular_file_is_not_opened_and_nothing_waits_for
 def test_a_user_mounts_without_root_through_fusermount3(small, mount, root_only, dev_fuse_for_all, expected):
     if not shutil.which("fusermount3"):
         pytest.skip("fusermount3 is not installed")
+    me = somebody()
     build = mounting.public_build(mount.at / "build")
     where, cache = mount.at / "mine", mount.at / "my-cache"
     for folder in (where, cache):
         folder.mkdir()
-        os.chown(folder, NOBODY, NOBODY)
-    line = [*user(NOBODY), str(build / "fs/butlerfs"), str(small.root), str(where), "-o", f"cache_dir={cache}"]
+        os.chown(folder, me, me)
+    line = [*user(me), str(build / "fs/butlerfs"), str(small.root), str(where), "-o", f"cache_dir={cache}"]
     done = subprocess.run(line, capture_output=True, text=True, timeout=60, env=mount.env)
     try:
         assert done.returncode == 0, done.stderr
@@ -748,16 +764,16 @@ def test_a_user_mounts_without_root_through_fusermount3(small, mount, root_only,
         for path in sorted(tree.files)[::40]:
             content = tree.files[path].content()
             if content is not None:
-                read = as_user_run(NOBODY, (), "cat", where / os.fsdecode(path))
+                read = as_user_run(me, (), "cat", where / os.fsdecode(path))
                 assert read.stdout == content, read.stderr
-        status = json.loads(as_user_run(NOBODY, (), build / "fs/butlerfsctl", "status", where, "--json").stdout)
+        status = json.loads(as_user_run(me, (), build / "fs/butlerfsctl", "status", where, "--json").stdout)
         assert status["modes"]["privileged"] is False and status["modes"]["passthrough"] == "off"
         assert status["modes"]["passthrough_why"]
         assert status["counters"]["open_cached"] > 0
         # Without allow_other nobody else looks in, root included.
-        assert as_user_run(NOBODY + 1, (), "ls", where).returncode != 0
+        assert as_user_run(NOBODY, (), "ls", where).returncode != 0
     finally:
-        subprocess.run([*user(NOBODY), "fusermount3", "-u", str(where)], capture_output=True, timeout=30)
+        subprocess.run([*user(me), "fusermount3", "-u", str(where)], capture_output=True, timeout=30)
         still = mounting.is_mounted(where)
         if still:
             subprocess.run(["umount", "-l", str(where)], capture_output=True)
@@ -814,7 +830,7 @@ def test_an_artifact_that_is_gone_is_shown_and_gives_eremoteio_and_the_log_says_
     with pytest.raises(OSError) as e:
         open(m / path, "rb")
     assert e.value.errno == errno.EREMOTEIO
-    mounting.eventually(lambda: str(artifact) in m.log(), mounting.SLACK, "the log names the artifact")
+    mounting.eventually(lambda: artifact.name in m.log(), mounting.SLACK, "the log names the artifact")
     artifact.write_bytes(content)
     assert (m / path).read_bytes() == content, "it is back"
 
