@@ -63,9 +63,13 @@ int daemon_check(const struct options *o, char **ret_why)
 
 // ---- starting -------------------------------------------------------------------------------
 
-static int start_failed(char *why)
+// In the first life the person who mounts is waiting for this line, later nobody is.
+static int start_failed(const struct options *o, char *why)
 {
-    log_error("%s", why);
+    if (o->life <= 1)
+        fprintf(stderr, "butlerfs: %s\n", why);
+    else
+        log_error("%s", why);
     free(why);
     return DAEMON_EXIT_FAILED;
 }
@@ -193,8 +197,6 @@ static void say_ready(struct daemon *d)
     const char *word = can_go_on ? DAEMON_SAYS_READY : DAEMON_SAYS_READY_ONCE;
     if (send(DAEMON_FD_SUPERVISOR, word, strlen(word), MSG_NOSIGNAL) < 0)
         log_warn("the supervisor does not listen: %s", strerror(errno));
-    if (!d->options->foreground)
-        log_open(LOG_TO_SYSTEM, "butlerfs");
 }
 
 static int serve(struct daemon *d)
@@ -255,6 +257,8 @@ int daemon_run(const struct options *o)
     char *why = NULL;
     d->options = o;
     log_level_set(o->log_level);
+    if (!o->foreground)
+        log_open(LOG_TO_SYSTEM, "butlerfs");
     signals_block();
     descriptors_seal();
     limits_raise();
@@ -267,7 +271,7 @@ int daemon_run(const struct options *o)
     fs_prepare(d);
     r = daemon_start(d, &why);
     if (r < 0)
-        return start_failed(why);
+        return start_failed(o, why);
     // Parked requests are not answered here: the kernel sends them again to the next life, and after
     // an unmount nobody waits. So nothing is torn down that a thread may still look at.
     return serve(d);

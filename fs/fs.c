@@ -75,8 +75,11 @@ static bool op_make(struct op *op, fuse_req_t req, fuse_ino_t node)
     return true;
 }
 
-static void op_go(struct op *op, op_run *run)
+static void op_go(struct op *op, const char *verb, op_run *run)
 {
+    log_debug("%s of node %llu %.*s by uid %u", verb, (unsigned long long)op->node,
+              (int)op->name.size_bytes, op->name.data ? op->name.data : "",
+              fuse_req_ctx(op->req)->uid);
     if (!run) {
         fuse_reply_err(op->req, EOPNOTSUPP);
         return;
@@ -94,20 +97,20 @@ static void handle_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
     OP_OR_RETURN(op, req, parent);
     op.name = text_of(name);
-    op_go(&op, op.space->ops->lookup);
+    op_go(&op, "lookup", op.space->ops->lookup);
 }
 
 static void handle_getattr(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
     (void)fi;
     OP_OR_RETURN(op, req, node);
-    op_go(&op, op.space->ops->getattr);
+    op_go(&op, "getattr", op.space->ops->getattr);
 }
 
 static void handle_readlink(fuse_req_t req, fuse_ino_t node)
 {
     OP_OR_RETURN(op, req, node);
-    op_go(&op, op.space->ops->readlink);
+    op_go(&op, "readlink", op.space->ops->readlink);
 }
 
 static void handle_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
@@ -118,7 +121,7 @@ static void handle_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *
         return;
     }
     op.flags = fi->flags;
-    op_go(&op, op.space->ops->open);
+    op_go(&op, "open", op.space->ops->open);
 }
 
 static void handle_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t offset,
@@ -128,21 +131,21 @@ static void handle_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t offs
     op.fh = fi->fh;
     op.size_bytes = size;
     op.offset = offset;
-    op_go(&op, op.space->ops->read);
+    op_go(&op, "read", op.space->ops->read);
 }
 
 static void handle_release(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
     OP_OR_RETURN(op, req, node);
     op.fh = fi->fh;
-    op_go(&op, op.space->ops->release);
+    op_go(&op, "release", op.space->ops->release);
 }
 
 static void handle_opendir(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
     (void)fi;
     OP_OR_RETURN(op, req, node);
-    op_go(&op, op.space->ops->opendir);
+    op_go(&op, "opendir", op.space->ops->opendir);
 }
 
 static void readdir_go(fuse_req_t req, fuse_ino_t node, size_t size, off_t offset,
@@ -153,7 +156,7 @@ static void readdir_go(fuse_req_t req, fuse_ino_t node, size_t size, off_t offse
     op.size_bytes = size;
     op.offset = offset;
     op.is_plus = is_plus;
-    op_go(&op, op.space->ops->readdir);
+    op_go(&op, "readdir", op.space->ops->readdir);
 }
 
 static void handle_readdir(fuse_req_t req, fuse_ino_t node, size_t size, off_t offset,
@@ -172,7 +175,7 @@ static void handle_releasedir(fuse_req_t req, fuse_ino_t node, struct fuse_file_
 {
     OP_OR_RETURN(op, req, node);
     op.fh = fi->fh;
-    op_go(&op, op.space->ops->releasedir);
+    op_go(&op, "releasedir", op.space->ops->releasedir);
 }
 
 // Other namespaces than user.: "not supported" is remembered for the whole mount by ls and its like,
@@ -195,14 +198,14 @@ static void handle_getxattr(fuse_req_t req, fuse_ino_t node, const char *name, s
     OP_OR_RETURN(op, req, node);
     op.name = text_of(name);
     op.size_bytes = size;
-    op_go(&op, op.space->ops->getxattr);
+    op_go(&op, "getxattr", op.space->ops->getxattr);
 }
 
 static void handle_listxattr(fuse_req_t req, fuse_ino_t node, size_t size)
 {
     OP_OR_RETURN(op, req, node);
     op.size_bytes = size;
-    op_go(&op, op.space->ops->listxattr);
+    op_go(&op, "listxattr", op.space->ops->listxattr);
 }
 
 static void handle_forget(fuse_req_t req, fuse_ino_t node, uint64_t lookups)

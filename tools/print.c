@@ -136,16 +136,6 @@ static void put_catalogue(const struct doc *s, struct buffer *to)
     buffer_append_byte(to, '\n');
 }
 
-static void put_age(const struct doc *space, const char *key, const char *words, struct buffer *to)
-{
-    const struct doc *age = doc_get(space, key);
-    if (doc_kind(age) != DOC_REAL && doc_kind(age) != DOC_INTEGER)
-        return;
-    buffer_append_string(to, words);
-    print_seconds(doc_real(age, 0), to);
-    buffer_append_string(to, " ago");
-}
-
 static void put_space(const struct doc *space, struct buffer *to)
 {
     struct text name = doc_text(doc_get(space, "name"), TEXT(""));
@@ -158,16 +148,20 @@ static void put_space(const struct doc *space, struct buffer *to)
     buffer_append_byte(to, ' ');
     put_text(space, "source", to);
     buffer_append_string(to, "\n             ");
-    put_number(space, "collections", " collections, ", to);
-    put_number(space, "dataset_types", " dataset types", to);
-    put_age(space, "checked_seconds_ago", "; checked ", to);
-    put_age(space, "changed_seconds_ago", ", changed ", to);
-    buffer_append_byte(to, '\n');
-    if (doc_kind(doc_get(space, "error")) == DOC_STRING) {
-        buffer_append_string(to, "             error: ");
-        put_text(space, "error", to);
-        buffer_append_byte(to, '\n');
+    if (doc_kind(doc_get(space, "snapshot")) == DOC_MAP) {
+        put_number(space, "snapshot.collections", " collections, ", to);
+        put_number(space, "snapshot.dataset_types", " dataset types; ", to);
     }
+    buffer_append_string(to, "epoch ");
+    put_number(space, "epoch", " since ", to);
+    put_text(space, "epoch_since", to);
+    buffer_format(to, "; asked every %g s\n", doc_real(doc_get(space, "refresh_s"), 0));
+    if (doc_bool(doc_get(space, "registry_answers"), true))
+        return;
+    buffer_append_string(to, "             the registry does not answer: ");
+    put_text(space, "last_error", to);
+    buffer_append_string(to, ", for ");
+    put_number(space, "silent_for_s", " s\n", to);
 }
 
 void print_status(const struct doc *status, struct buffer *to)
