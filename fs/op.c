@@ -52,6 +52,7 @@ static void park_remove(struct park *p, struct op *op)
         op->next->previous = op->previous;
     lock_release(&p->lock);
     metric_add(METRIC_WAITERS, -1);
+    state_wait_end(op->fs->state, op->wait_slot);
     op_unref(op);
 }
 
@@ -174,6 +175,7 @@ static struct op *op_keep(const struct op *from)
     *op = *from;
     op->name_copy = memory_copy(from->name.data, from->name.size_bytes);
     op->name.data = op->name_copy;
+    op->wait_slot = state_wait_begin(from->fs->state, from->unique);
     atomic_init(&op->phase, PHASE_RUNNING);
     atomic_init(&op->is_interrupted, false);
     atomic_init(&op->references, 2);

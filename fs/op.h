@@ -43,6 +43,7 @@ struct op {
     bool is_plus;        // readdirplus
     // parked ones only
     char *name_copy;
+    uint32_t wait_slot; // in the state: which requests wait
     atomic_int phase;
     atomic_bool is_interrupted;
     atomic_uint references;

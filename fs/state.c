@@ -42,6 +42,8 @@ static const struct {
 };
 #define STATE_BYTES (18 * GIB)
 
+#define WORK_SLOTS (STATE_THREADS_MAX + STATE_WAITS_MAX)
+
 struct suspect {
     uint64_t unique;
     uint32_t deaths;
@@ -56,8 +58,8 @@ struct state_header {
     uint32_t init_bytes;
     uint32_t high[TABLE_KINDS]; // slots below were used at some time
     uint8_t init[STATE_INIT_MAX];
-    _Atomic uint64_t work[STATE_THREADS_MAX]; // unique of the request in work; 0: none
-    struct suspect suspects[STATE_THREADS_MAX];
+    _Atomic uint64_t work[WORK_SLOTS]; // unique of the request in work; 0: none. Threads, then waits
+    struct suspect suspects[WORK_SLOTS];
 };
 
 struct free_list {
@@ -368,10 +370,29 @@ void state_work_end(struct state *s)
     atomic_store_explicit(work_of_thread(s), 0, memory_order_relaxed);
 }
 
+uint32_t state_wait_begin(struct state *s, uint64_t unique)
+{
+    _Atomic uint64_t *waits = s->header->work + STATE_THREADS_MAX;
+    uint32_t start = (uint32_t)(unique / 2); // the kernel's numbers are even
+    for (uint32_t i = 0; i < STATE_WAITS_MAX; i++) {
+        uint64_t free_slot = 0;
+        uint32_t slot = (start + i) % STATE_WAITS_MAX;
+        if (atomic_compare_exchange_strong(&waits[slot], &free_slot, unique))
+            return slot;
+    }
+    return STATE_WAITS_MAX;
+}
+
+void state_wait_end(struct state *s, uint32_t slot)
+{
+    if (slot < STATE_WAITS_MAX)
+        atomic_store(&s->header->work[STATE_THREADS_MAX + slot], 0);
+}
+
 static void suspect_add(struct state_header *h, uint64_t unique)
 {
     struct suspect *oldest = &h->suspects[0];
-    for (int i = 0; i < STATE_THREADS_MAX; i++) {
+    for (int i = 0; i < WORK_SLOTS; i++) {
         if (h->suspects[i].unique == unique) {
             h->suspects[i].deaths++;
             return;
@@ -384,16 +405,20 @@ static void suspect_add(struct state_header *h, uint64_t unique)
 
 void state_suspect(struct state *s, bool was_crash)
 {
-    for (int i = 0; i < STATE_THREADS_MAX; i++) {
-        uint64_t unique = atomic_exchange(&s->header->work[i], 0);
-        if (unique && was_crash)
-            suspect_add(s->header, unique);
+    _Atomic uint64_t *work = s->header->work;
+    for (int i = 0; i < WORK_SLOTS; i++) {
+        uint64_t unique = atomic_exchange(&work[i], 0);
+        if (!unique || !was_crash)
+            continue;
+        suspect_add(s->header, unique);
+        for (int j = i + 1; j < WORK_SLOTS; j++) // it may have waited and been run again: one death
+            atomic_compare_exchange_strong(&work[j], &(uint64_t){unique}, 0);
     }
 }
 
 uint32_t state_deaths(const struct state *s, uint64_t unique)
 {
-    for (int i = 0; i < STATE_THREADS_MAX; i++)
+    for (int i = 0; i < WORK_SLOTS; i++)
         if (s->header->suspects[i].unique == unique)
             return s->header->suspects[i].deaths;
     return 0;

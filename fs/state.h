@@ -22,6 +22,7 @@
 #define STATE_ROOT 1 // FUSE_ROOT_ID
 #define STATE_NAME_MAX 255
 #define STATE_THREADS_MAX 128
+#define STATE_WAITS_MAX 896
 
 enum node_kind { NODE_FREE, NODE_FOLDER, NODE_LINK, NODE_README, NODE_FILE };
 
@@ -93,10 +94,13 @@ bool state_saved_init(const struct state *s, struct text *ret_request); // false
 void state_save_want(struct state *s, uint64_t want);
 uint64_t state_saved_want(const struct state *s);
 
-// Requests in work, per thread: `unique` without the resent bit. state_suspect() after a crash counts
-// one more death for each request that was in work; state_deaths tells how many a request has.
-void state_work_begin(struct state *s, uint64_t unique);
+// Requests in work: `unique` without the resent bit. state_suspect() after a crash counts one more
+// death for each request that was in work; state_deaths tells how many a request has. One that waits for
+// a librarian is in work too: it may be what he was doing that crashed.
+void state_work_begin(struct state *s, uint64_t unique); // on this thread
 void state_work_end(struct state *s);
+uint32_t state_wait_begin(struct state *s, uint64_t unique); // a slot; STATE_WAITS_MAX: none was free
+void state_wait_end(struct state *s, uint32_t slot);
 void state_suspect(struct state *s, bool was_crash);
 uint32_t state_deaths(const struct state *s, uint64_t unique);
 

@@ -247,7 +247,10 @@ static void on_death(struct supervisor *s)
     supervisor_pass_errors(s, true);
     describe(s, status, how, sizeof how);
     s->daemon = 0;
-    s->last_signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+    // An exit that nobody asked for is a crash, too: sanitizers and failed checks may end so.
+    bool is_asked = WIFEXITED(status) &&
+                    (WEXITSTATUS(status) == DAEMON_EXIT_UNMOUNTED || WEXITSTATUS(status) == DAEMON_EXIT_AGAIN);
+    s->last_signal = WIFSIGNALED(status) ? WTERMSIG(status) : is_asked ? 0 : SIGABRT;
     close_fd(&s->pid_fd);
     close_fd(&s->channel_fd);
     close_fd(&s->error_fd);

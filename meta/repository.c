@@ -84,14 +84,30 @@ static char *why_not(const struct repository *r, const char *what, int error)
     return buffer_steal(&why);
 }
 
+#define KNOWN_LOOK_NS NS_PER_S // a second life must not be late because the registry is
+
+// What a librarian will find out when the registry answers again. Everything in the catalogue is of an
+// older epoch until then.
+static int first_look_later(struct repository *r, int error)
+{
+    bool changed;
+    log_warn("%s: the registry can't be asked at the moment (%s): going on", r->config->source,
+             strerror(-error));
+    registry_close(r->librarians[0].registry);
+    r->librarians[0].registry = NULL;
+    r->number = catalogue_number(r);
+    library_note_mark(r, 0, &changed);
+    return 0;
+}
+
 // Invariant 1. The connection stays librarian/0's.
-static int first_look(struct repository *r, char **ret_why)
+static int first_look(struct repository *r, int64_t limit_ns, char **ret_why)
 {
     struct registry *registry;
     struct snapshot *s;
     uint64_t mark;
     bool changed;
-    int e = r->opener(r->config, r->limit_ns, &registry, ret_why);
+    int e = r->opener(r->config, limit_ns, &registry, ret_why);
     if (e < 0)
         return e;
     r->librarians[0].registry = registry;
@@ -117,7 +133,13 @@ int repository_open_with(const struct repository_options *o, struct repository_c
 {
     struct repository *r = repository_new(o, config, opener);
     *ret_why = NULL;
-    int e = first_look(r, ret_why);
+    int64_t limit_ns = o->is_known && r->limit_ns > KNOWN_LOOK_NS ? KNOWN_LOOK_NS : r->limit_ns;
+    int e = first_look(r, limit_ns, ret_why);
+    if (o->is_known && (e == -ETIMEDOUT || e == -EIO)) {
+        free(*ret_why);
+        *ret_why = NULL;
+        e = first_look_later(r, e);
+    }
     if (e == 0) {
         e = library_start(r);
         if (e < 0)

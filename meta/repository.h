@@ -34,6 +34,9 @@ struct repository_options {
     int64_t refresh_ns;          // how often the registry is asked whether it changed
     int64_t limit_ns;            // the most a librarian waits for the database
     uint32_t librarian_count;    // threads and connections
+    // An earlier life of this daemon read it: a registry that doesn't answer at this moment is waited
+    // for by the requests, not a reason to refuse.
+    bool is_known;
     // Called by a librarian, with no lock held, after the epoch moved on.
     void (*changed)(void *context);
     void *context;

@@ -89,7 +89,7 @@ class Load:
 def assert_unharmed(results: list[dict[str, Any]], longest: float) -> None:
     for r in results:
         assert not r["errors"], r
-        assert r["done"] > 3, f"{r['kind']} did almost nothing: {r}"
+        assert r["done"] > (0 if r["kind"] == "slow" else 3), f"{r['kind']} did almost nothing: {r}"
         assert r["longest"] < longest, f"{r['kind']} waited {r['longest']} s"
 
 
@@ -278,7 +278,7 @@ def test_a_daemon_that_cannot_start_again_gives_users_errors_within_a_limit_and_
 
 
 def test_a_request_that_kills_two_lives_is_answered_eio_and_the_third_life_lives_on(big_folder, mount):
-    """Poison: the registry is locked and one reader waits; the daemon is killed under him twice."""
+    """Poison: the registry is locked and one reader waits; the daemon crashes under him twice."""
     import sqlite3
 
     repo, _, tree = big_folder
@@ -291,7 +291,7 @@ def test_a_request_that_kills_two_lives_is_answered_eio_and_the_third_life_lives
         reader = subprocess.Popen(["cat", str(m / path)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         for _ in range(2):
             mounting.eventually(lambda: m.counters()["waiters"] >= 1, mounting.SLACK + 4)
-            os.kill(m.pid(), signal.SIGKILL)
+            os.kill(m.pid(), signal.SIGSEGV)  # a crash: being killed would prove nothing against the request
         _, said = reader.communicate(timeout=60)
         assert reader.returncode != 0 and b"Input/output error" in said, said
         assert m.counters()["requests_poisoned"] >= 1

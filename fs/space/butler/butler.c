@@ -307,6 +307,7 @@ int space_open_butler(struct fs *fs, uint16_t number, const struct space_options
         .refresh_ns = options->refresh_ns,
         .limit_ns = fs->options->timeout_ns,
         .librarian_count = fs->options->librarian_count,
+        .is_known = fs->options->life > 1,
         .changed = butler_changed,
         .context = b,
     };

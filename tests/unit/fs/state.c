@@ -198,6 +198,7 @@ static void a_request_in_work_at_two_crashes_is_known(void **state)
     for (uint32_t deaths = 1; deaths <= 2; deaths++) {
         struct state *s = open_state(fd);
         state_work_begin(s, 99);
+        assert_true(state_wait_begin(s, 99) < STATE_WAITS_MAX); // both: still one death
         state_close(s);
         s = open_state(fd);
         state_suspect(s, true);
