@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Random changes by the client, random looks at the mount; after each burst the whole tree is compared.
 
-BUTLERFS_MODEL_STEPS: how many changes (default 60); BUTLERFS_TEST_SEED: which ones.
+BUTLERFS_MODEL_STEPS: how many changes (default 36); BUTLERFS_TEST_SEED: which ones.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import mounting
 import pytest
 import reftree
 
-STEPS = int(os.environ.get("BUTLERFS_MODEL_STEPS", "60"))
+STEPS = int(os.environ.get("BUTLERFS_MODEL_STEPS", "36"))
 SEED = int(os.environ.get("BUTLERFS_TEST_SEED", "0"))
 
 

@@ -83,7 +83,7 @@ class Refusal:
         assert line.startswith("butlerfs: ") and len(line) < 600, line
         for word in words:
             assert re.search(word, line), f"{word!r} is not in: {line}"
-        leftover = _processes_of(self.mount.at)
+        leftover = _processes_of(where)
         assert not leftover, f"processes are left: {leftover}"
         return line
 

@@ -52,7 +52,7 @@ def test_ls_lR_lists_all_without_a_complaint(science):
     m, tree, part = science
     done = run("ls", "-lR", m / PART)
     assert done.stderr == b""
-    names = {line.split()[-1] for line in done.stdout.splitlines() if line.startswith(b"-")}
+    names = {line.split(None, 8)[-1] for line in done.stdout.splitlines() if line.startswith(b"-")}
     assert names == {os.path.basename(p) for p in part}
 
 
