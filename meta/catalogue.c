@@ -5,7 +5,10 @@
 // 2. A generation number is never used for two things, in any life of the catalogue: the count goes on
 //    from the clock or from what is there, whichever is more.
 // 3. Every generation with rows is named by exactly one set or stands in `dead`.
-// 4. What is known of repositories is kept in memory too and written again to a new environment, so
+// 4. The file `owner` counts lives that ended before they were long enough to be trusted. LMDB's pages
+//    have no checksums: a damaged one may end the process each time it is read. So after 20 such lives
+//    the catalogue starts empty, which is before a supervisor gives up.
+// 5. What is known of repositories is kept in memory too and written again to a new environment, so
 //    that their numbers and epochs outlive it.
 #include "meta/catalogue_store.h"
 
@@ -19,6 +22,7 @@
 
 #define FLUSH_BYTES (2 << 20)
 #define OWNER_WAIT_NS (2 * NS_PER_S) // one that is dying gives its lock back in no time
+#define SHORT_LIVES_MAX 20
 
 struct record_head {
     uint16_t magic;
@@ -458,6 +462,36 @@ static int owner_lock(const char *folder, int *ret_fd)
     return 0;
 }
 
+static void lives_write(struct catalogue *c, uint32_t lives)
+{
+    // Nothing is lost if it can't be written.
+    if (c->owner_fd >= 0 && pwrite(c->owner_fd, &lives, sizeof(lives), 0) == (ssize_t)sizeof(lives))
+        c->life_is_counted = lives != 0;
+}
+
+void catalogue_trust(struct catalogue *c)
+{
+    if (c->life_is_counted)
+        lives_write(c, 0);
+}
+
+// Invariant 4.
+static void lives_count(struct catalogue *c, char **ret_why)
+{
+    uint32_t lives = 0;
+    if (pread(c->owner_fd, &lives, sizeof(lives), 0) != (ssize_t)sizeof(lives))
+        lives = 0;
+    if (lives >= SHORT_LIVES_MAX) {
+        struct buffer why = {0};
+        buffer_format(&why, "catalogue %s: %u processes died soon after opening it, starting empty", c->folder,
+                      lives);
+        *ret_why = buffer_steal(&why);
+        store_remove_files(c->folder);
+        lives = 0;
+    }
+    lives_write(c, lives + 1);
+}
+
 static int open_store(struct catalogue *c, struct store **ret_store, char **ret_why)
 {
     BUFFER_CLEANUP why = {0};
@@ -471,6 +505,8 @@ static int open_store(struct catalogue *c, struct store **ret_store, char **ret_
         *ret_why = buffer_steal(&why);
         return r;
     }
+    if (r == 0)
+        lives_count(c, ret_why);
     if (r == 0)
         r = store_open(c->folder, c->size_max_bytes, ret_store, ret_why);
     if (r == 0)
@@ -541,6 +577,7 @@ void catalogue_close(struct catalogue *c)
     table_release(&c->pins);
     lock_release_memory(&c->lock);
     pthread_mutex_destroy(&c->writer);
+    catalogue_trust(c);
     cleanup_close(&c->owner_fd);
     free(c->repositories);
     free(c->folder);

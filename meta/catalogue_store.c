@@ -176,6 +176,7 @@ int store_open(const char *folder, int64_t size_max_bytes, struct store **ret_st
     if (rc == 0)
         return 0;
     bool is_damaged = rc < -4096 || rc == EINVAL;
+    free(*ret_why);
     *ret_why = why_file(folder, is_damaged ? "damaged, starting empty" : "can't be used", rc);
     if (!is_damaged)
         return store_errno(rc);

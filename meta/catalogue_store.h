@@ -65,6 +65,7 @@ struct catalogue {
     size_t flush_bytes;         // the most to write in one transaction
     atomic_bool is_in_memory;
     int owner_fd;               // holds the lock; -1
+    atomic_bool life_is_counted; // as one that might end too soon
     int64_t opened_ns;
     pthread_mutex_t writer;     // one writer at a time; held over LMDB's disk writes, so no `struct lock`
     _Atomic(struct store *) store; // replaced under writer
@@ -84,6 +85,7 @@ struct catalogue {
 };
 
 int store_errno(int rc);
+void catalogue_trust(struct catalogue *c); // this life was long enough
 
 // Opening, in catalogue_store.c. *ret_why is allocated.
 int store_open(const char *folder, int64_t size_max_bytes, struct store **ret_store, char **ret_why);

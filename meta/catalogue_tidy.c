@@ -238,6 +238,7 @@ int catalogue_tidy(struct catalogue *c, uint32_t limit_blocks)
     struct tidying t = {.generations = generations, .limit_blocks = limit_blocks};
     if (clock_ns() < c->opened_ns + GRACE_NS)
         return 0;
+    catalogue_trust(c);
     int r = dead_unpinned(c, generations, &t.count);
     if (r < 0 || t.count == 0)
         return r;

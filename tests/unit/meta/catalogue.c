@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "meta/catalogue_block.h"
 #include "meta/catalogue_store.h"
 #include "tests/unit/base/harness.h"
@@ -453,6 +454,38 @@ static void a_shortened_file_is_thrown_away(void **state)
     catalogue_close(c);
 }
 
+static void after_many_short_lives_it_is_not_trusted(void **state)
+{
+    struct set_state s;
+    for (int life = 0; life <= 20; life++) {
+        int pid = fork(), status;
+        if (pid == 0) {
+            struct catalogue *c;
+            char *why;
+            check(catalogue_open(folder, 1 << 26, &c, &why) == 0 && (why != NULL) == (life == 20));
+            if (life == 0)
+                load_set(c, &set_a, 5, 20, 3);
+            check(catalogue_set(c, &set_a, &s) == (life < 20 ? 0 : -ENOENT));
+            kill(getpid(), SIGKILL);
+        }
+        waitpid(pid, &status, 0);
+        assert_int_equal(WTERMSIG(status), SIGKILL);
+    }
+}
+
+static void a_clean_end_is_no_short_life(void **state)
+{
+    struct set_state s;
+    struct catalogue *c = open_catalogue();
+    load_set(c, &set_a, 5, 20, 3);
+    for (int life = 0; life < 30; life++) {
+        catalogue_close(c);
+        c = open_catalogue();
+    }
+    assert_int_equal(catalogue_set(c, &set_a, &s), 0);
+    catalogue_close(c);
+}
+
 static void without_its_folder_it_is_kept_in_memory(void **state)
 {
     struct catalogue *c;
@@ -624,6 +657,8 @@ int main(void)
         T(after_a_reboot_it_starts_empty),
         T(a_damaged_file_is_thrown_away_with_a_word),
         T(a_shortened_file_is_thrown_away),
+        T(after_many_short_lives_it_is_not_trusted),
+        T(a_clean_end_is_no_short_life),
         T(without_its_folder_it_is_kept_in_memory),
         T(a_full_catalogue_is_emptied_but_for_what_is_pinned),
         T(a_set_that_is_larger_than_all_room_is_refused),
