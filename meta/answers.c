@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// answers: a ring. It is only looked at when the catalogue knows nothing, and is empty as long as the
-// catalogue can be written, so a search through all of it is cheap enough.
+// answers: a ring. It is only looked at when the catalogue knows nothing, and is empty as long as
+// the catalogue can be written, so a search through all of it is cheap enough.
 // 1. The newest answer of a want stands at most once: putting replaces.
 #include "meta/answers.h"
 

@@ -10,15 +10,15 @@ struct want;
 #define ANSWERS_KEPT 1024
 
 struct answer {
-    uint8_t of[16];      // hash of what was wanted
-    uint64_t epoch;      // 0: none
+    uint8_t of[16]; // hash of what was wanted
+    uint64_t epoch; // 0: none
     enum row_kind kind;
     struct buffer record;
 };
 
 struct answers {
     struct lock lock;
-    struct answer *all;  // ANSWERS_KEPT of them once there is one
+    struct answer *all; // ANSWERS_KEPT of them once there is one
     uint32_t next;
 };
 

@@ -2,12 +2,12 @@
 // catalogue: its life, and its small records: repositories, sets, datasets.
 // 1. Every record begins with magic, version and length; one that doesn't, or of another length,
 //    counts as absent.
-// 2. A generation number is never used for two things, in any life of the catalogue: the count goes on
-//    from the clock or from what is there, whichever is more.
+// 2. A generation number is never used for two things, in any life of the catalogue: the count goes
+//    on from the clock or from what is there, whichever is more.
 // 3. Every generation with rows is named by exactly one set or stands in `dead`.
-// 4. The file `owner` counts lives that ended before they were long enough to be trusted. LMDB's pages
-//    have no checksums: a damaged one may end the process each time it is read. So after 20 such lives
-//    the catalogue starts empty, which is before a supervisor gives up.
+// 4. The file `owner` counts lives that ended before they were long enough to be trusted. LMDB's
+//    pages have no checksums: a damaged one may end the process each time it is read. So after 20
+//    such lives the catalogue starts empty, which is before a supervisor gives up.
 // 5. What is known of repositories is kept in memory too and written again to a new environment, so
 //    that their numbers and epochs outlive it.
 #include "meta/catalogue_store.h"
@@ -31,7 +31,12 @@ struct record_head {
     uint32_t length_bytes;
 };
 
-enum { MAGIC_SET = 0x6273, MAGIC_HEADER = 0x6267, MAGIC_DATASET = 0x6264, MAGIC_REPOSITORY = 0x6270 };
+enum {
+    MAGIC_SET = 0x6273,
+    MAGIC_HEADER = 0x6267,
+    MAGIC_DATASET = 0x6264,
+    MAGIC_REPOSITORY = 0x6270
+};
 
 struct set_record {
     struct record_head head;
@@ -57,11 +62,13 @@ struct dataset_head {
 
 static struct record_head head_of(uint16_t magic, size_t length_bytes)
 {
-    return (struct record_head){.magic = magic, .version = 1, .length_bytes = (uint32_t)length_bytes};
+    return (struct record_head){
+        .magic = magic, .version = 1, .length_bytes = (uint32_t)length_bytes};
 }
 
 // Copies a record of a fixed size (or the fixed beginning of one); false: counts as absent.
-static bool record_read(const MDB_val *v, uint16_t magic, void *record, size_t size_bytes, bool may_go_on)
+static bool record_read(const MDB_val *v, uint16_t magic, void *record, size_t size_bytes,
+                        bool may_go_on)
 {
     struct record_head head;
     if (v->mv_size < size_bytes || (!may_go_on && v->mv_size != size_bytes))
@@ -251,8 +258,8 @@ static void generation_start(struct catalogue *c)
     if (read_begin(c, &s) == 0) {
         MDB_cursor *dead;
         MDB_val key, data;
-        if (mdb_cursor_get(s->rows, &key, &data, MDB_LAST) == 0 && rows_key_generation(&key, &last) &&
-            last >= next)
+        if (mdb_cursor_get(s->rows, &key, &data, MDB_LAST) == 0 &&
+            rows_key_generation(&key, &last) && last >= next)
             next = last + 1;
         if (mdb_cursor_open(s->txn, s->store->dead, &dead) == 0) {
             if (mdb_cursor_get(dead, &key, &data, MDB_LAST) == 0 && key.mv_size == 8) {
@@ -311,9 +318,11 @@ static int repositories_read(struct catalogue *c)
     int rc = mdb_cursor_open(s->txn, s->store->meta, &cursor);
     while (!rc && (rc = mdb_cursor_get(cursor, &key, &data, MDB_NEXT)) == 0) {
         struct repository_record record;
-        if (key.mv_size != 17 || !record_read(&data, MAGIC_REPOSITORY, &record, sizeof(record), false))
+        if (key.mv_size != 17 ||
+            !record_read(&data, MAGIC_REPOSITORY, &record, sizeof(record), false))
             continue;
-        c->repositories = memory_grow(c->repositories, c->repository_count + 1, sizeof(*c->repositories));
+        c->repositories =
+            memory_grow(c->repositories, c->repository_count + 1, sizeof(*c->repositories));
         struct known_repository *k = &c->repositories[c->repository_count++];
         *k = (struct known_repository){.number = record.number,
                                        .mark = record.mark,
@@ -345,7 +354,8 @@ uint32_t catalogue_repository(struct catalogue *c, struct text identity)
             if (c->repositories[i].number > number)
                 number = c->repositories[i].number;
         }
-        c->repositories = memory_grow(c->repositories, c->repository_count + 1, sizeof(*c->repositories));
+        c->repositories =
+            memory_grow(c->repositories, c->repository_count + 1, sizeof(*c->repositories));
         struct known_repository *k = &c->repositories[c->repository_count++];
         *k = (struct known_repository){.number = ++number};
         memcpy(k->identity, hash, 16);
@@ -355,7 +365,8 @@ uint32_t catalogue_repository(struct catalogue *c, struct text identity)
     return number;
 }
 
-uint64_t catalogue_epoch(struct catalogue *c, uint32_t repository, uint64_t mark, int64_t *ret_since)
+uint64_t catalogue_epoch(struct catalogue *c, uint32_t repository, uint64_t mark,
+                         int64_t *ret_since)
 {
     uint64_t epoch = 0;
     {
@@ -378,6 +389,17 @@ uint64_t catalogue_epoch(struct catalogue *c, uint32_t repository, uint64_t mark
     atomic_store(&c->repositories_unsaved, true);
     catalogue_write(c, nothing_body, NULL);
     return epoch;
+}
+
+uint64_t catalogue_last_epoch(struct catalogue *c, uint32_t repository, int64_t *ret_since)
+{
+    lock_scope(&c->lock);
+    for (size_t i = 0; i < c->repository_count; i++)
+        if (c->repositories[i].number == repository && c->repositories[i].epoch) {
+            *ret_since = c->repositories[i].since;
+            return c->repositories[i].epoch;
+        }
+    return 0;
 }
 
 // Datasets.
@@ -447,7 +469,8 @@ static int owner_lock(const char *folder, int *ret_fd)
 {
     BUFFER_CLEANUP path = {0};
     buffer_format(&path, "%s/owner", folder);
-    cleanup(cleanup_close) int fd = open(path.data, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    cleanup(cleanup_close) int fd =
+        open(path.data, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return -errno;
     int64_t deadline = clock_ns() + OWNER_WAIT_NS;
@@ -483,8 +506,8 @@ static void lives_count(struct catalogue *c, char **ret_why)
         lives = 0;
     if (lives >= SHORT_LIVES_MAX) {
         struct buffer why = {0};
-        buffer_format(&why, "catalogue %s: %u processes died soon after opening it, starting empty", c->folder,
-                      lives);
+        buffer_format(&why, "catalogue %s: %u processes died soon after opening it, starting empty",
+                      c->folder, lives);
         *ret_why = buffer_steal(&why);
         store_remove_files(c->folder);
         lives = 0;
@@ -500,7 +523,8 @@ static int open_store(struct catalogue *c, struct store **ret_store, char **ret_
     if (r == 0)
         r = owner_lock(c->folder, &c->owner_fd);
     if (r == -EBUSY) {
-        buffer_format(&why, "catalogue %s: in use by another process; give each mount its own cache_dir",
+        buffer_format(&why,
+                      "catalogue %s: in use by another process; give each mount its own cache_dir",
                       c->folder);
         *ret_why = buffer_steal(&why);
         return r;

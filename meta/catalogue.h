@@ -9,13 +9,13 @@
 //             partial
 //   rows      (generation, rows or hidden or folders, key) -> a block of rows, sorted
 //   datasets  (repository, uuid) -> dataset with its files, of which epoch
-// A whole generation is written once, sorted, and never changed; a partial one gains single answers.
-// A folder that is being read pins its generation. Generations that nobody pins and no set names are
-// deleted by catalogue_tidy.
+// A whole generation is written once, sorted, and never changed; a partial one gains single
+// answers. A folder that is being read pins its generation. Generations that nobody pins and no set
+// names are deleted by catalogue_tidy.
 //
 // Readers: any thread; each call is one short transaction, and waits for nobody. A callback inside
-// may not call the catalogue. Writers: librarians, one at a time. Errors: -ENOENT; -ENOSPC (full even
-// after emptying), -EIO: it can't be written.
+// may not call the catalogue. Writers: librarians, one at a time. Errors: -ENOENT; -ENOSPC (full
+// even after emptying), -EIO: it can't be written.
 #pragma once
 #include "base/buffer.h"
 #include "meta/key.h"
@@ -23,9 +23,9 @@
 
 struct catalogue;
 
-// *ret_why as everywhere. `folder` is made if missing (0700). If it can't be used (read-only, full),
-// the catalogue is made in memory-backed storage and *ret_why is a line to log with return 0 (also
-// when what was there had to be thrown away); -EBUSY: another process owns it.
+// *ret_why as everywhere. `folder` is made if missing (0700). If it can't be used (read-only,
+// full), the catalogue is made in memory-backed storage and *ret_why is a line to log with return 0
+// (also when what was there had to be thrown away); -EBUSY: another process owns it.
 int catalogue_open(const char *folder, int64_t size_max_bytes, struct catalogue **ret_catalogue,
                    char **ret_why);
 void catalogue_close(struct catalogue *c);
@@ -38,9 +38,11 @@ bool catalogue_in_memory(const struct catalogue *c);     // it is elsewhere than
 // its epoch: a count that grows with every change that was noticed, kept across restarts. `mark`
 // is the registry's (0: unknown): another than the recorded one makes a new epoch. *ret_since: when
 // the epoch began, Unix ns. Neither fails: what can't be written is remembered here.
+// catalogue_last_epoch: the one recorded, whatever the registry's mark may be by now; 0: none.
 uint32_t catalogue_repository(struct catalogue *c, struct text identity);
 uint64_t catalogue_epoch(struct catalogue *c, uint32_t repository, uint64_t mark,
                          int64_t *ret_since);
+uint64_t catalogue_last_epoch(struct catalogue *c, uint32_t repository, int64_t *ret_since);
 
 struct set_id {
     uint32_t repository;
@@ -55,14 +57,15 @@ struct set_state {
     uint64_t row_count;  // visible rows of a whole set
 };
 
-int catalogue_set(struct catalogue *c, const struct set_id *id, struct set_state *ret_state); // -ENOENT
+// -ENOENT.
+int catalogue_set(struct catalogue *c, const struct set_id *id, struct set_state *ret_state);
 // Whether rows of that generation are still there and are of that set.
 bool catalogue_has_generation(struct catalogue *c, const struct set_id *id, uint64_t generation);
 
 enum row_kind {
     ROW_VISIBLE, // a stored dataset: a file
     ROW_HIDDEN,  // known to the registry but not stored, or (answers) known not to be
-    ROW_ENTERED, // a folder that may be entered: rows below it, or the dimension tables vouch for it
+    ROW_ENTERED, // a folder: rows below it, or (answers) the dimension tables vouch for it
     ROW_REFUSED, // a folder that is not there
 };
 
@@ -114,8 +117,9 @@ typedef int row_each(const struct row *row, const struct key *k, size_t *skip_by
 int catalogue_scan(struct catalogue *c, uint64_t generation, const struct key *prefix,
                    struct row_cursor *cursor, row_each *each, void *context);
 
-// Writing a whole set: rows (visible or hidden) in any order, of a key given twice the first counts.
-// Sorted in bounded memory, beside it in an unlinked file. -EMSGSIZE: a row too large to keep.
+// Writing a whole set: rows (visible or hidden) in any order, of a key given twice the first
+// counts. Sorted in bounded memory, beside it in an unlinked file. -EMSGSIZE: a row too large to
+// keep.
 struct catalogue_load;
 struct catalogue_load *catalogue_load_new(struct catalogue *c);
 int catalogue_load_row(struct catalogue_load *l, const struct key *k, enum row_kind kind,
@@ -144,8 +148,8 @@ int catalogue_put_dataset(struct catalogue *c, uint32_t repository, const struct
 int catalogue_dataset(struct catalogue *c, uint32_t repository, const struct uuid *uuid,
                       enum dataset_record which, uint64_t *ret_epoch, struct buffer *ret_record);
 
-// A pinned generation's rows stay. Pins are counted. To pin what a set names, and be sure of it, use
-// catalogue_pin_set: it pins the generation of a whole set of at least `fresh`; -ENOENT.
+// A pinned generation's rows stay. Pins are counted. To pin what a set names, and be sure of it,
+// use catalogue_pin_set: it pins the generation of a whole set of at least `fresh`; -ENOENT.
 void catalogue_pin(struct catalogue *c, uint64_t generation);
 void catalogue_unpin(struct catalogue *c, uint64_t generation);
 int catalogue_pin_set(struct catalogue *c, const struct set_id *id, uint64_t fresh,

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// catalogue_access: how readers and writers come to a transaction, and how the environment under them
-// is replaced.
-// 1. A slot belongs to who set is_busy; its transaction is of `slot->store` and is reset when the slot
-//    is given back, so no reader holds back LMDB's free pages between calls.
-// 2. Replacing (under `writer`): first `store` is set, so that slots taken from now on come to the new
-//    one; then every slot is taken once and cleared; then nobody is in the old one and it is closed.
-//    A reader that waits for a slot waits at most as long as another reader's call.
+// catalogue_access: how readers and writers come to a transaction, and how the environment under
+// them is replaced.
+// 1. A slot belongs to who set is_busy; its transaction is of `slot->store` and is reset when the
+//    slot is given back, so no reader holds back LMDB's free pages between calls.
+// 2. Replacing (under `writer`): first `store` is set, so that slots taken from now on come to the
+//    new one; then every slot is taken once and cleared; then nobody is in the old one and it is
+//    closed. A reader that waits for a slot waits at most as long as another reader's call.
 // 3. A body that failed for want of room or health is run again at most once for each of the three
 //    remedies: emptying, starting empty, moving to memory.
 #include "meta/catalogue_store.h"
@@ -213,7 +213,8 @@ static int write_locked(struct catalogue *c, write_body *body, void *context)
             emptied = true;
             if (make_room(c) == 0)
                 continue;
-        } else if ((rc == MDB_CORRUPTED || rc == MDB_PAGE_NOTFOUND || rc == MDB_PANIC) && !restarted) {
+        } else if ((rc == MDB_CORRUPTED || rc == MDB_PAGE_NOTFOUND || rc == MDB_PANIC) &&
+                   !restarted) {
             restarted = true;
             if (start_empty(c) == 0)
                 continue;

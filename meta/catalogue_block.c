@@ -3,8 +3,8 @@
 // 1. Keys in a block rise strictly: block_add insists on it, block_next refuses a block without it,
 //    so that a reader can't be led in circles.
 // 2. A row at a restart depends on no row before it.
-// 3. All lengths are checked against what is left before they are used; the checksum finds what rots,
-//    the checks what is forged or of another program.
+// 3. All lengths are checked against what is left before they are used; the checksum finds what
+//    rots, the checks what is forged or of another program.
 #include "meta/catalogue_block.h"
 
 #include "base/hash.h"
@@ -113,7 +113,8 @@ static void block_add_visible(struct block_writer *w, const struct block_row *ro
     uint8_t head[40];
     memcpy(head, row->uuid.bytes, 16);
     size_t n = 16;
-    n += varint_write(head + n, zigzag((int64_t)((uint64_t)row->mtime_unix_ns - (uint64_t)w->mtime)));
+    n += varint_write(head + n,
+                      zigzag((int64_t)((uint64_t)row->mtime_unix_ns - (uint64_t)w->mtime)));
     n += varint_write(head + n, row->size_bytes < 0 ? 0 : (uint64_t)row->size_bytes + 1);
     buffer_append(&w->bytes, head, n);
     if (!same_suffix) {
@@ -143,8 +144,8 @@ bool block_add(struct block_writer *w, struct text key, const struct block_row *
         w->has_suffix = false;
     }
     size_t shared = is_restart ? 0 : shared_bytes(key, &w->last);
-    bool same_suffix = !row->is_hidden && w->has_suffix &&
-                       text_equal(row->suffix, buffer_text(&w->suffix));
+    bool same_suffix =
+        !row->is_hidden && w->has_suffix && text_equal(row->suffix, buffer_text(&w->suffix));
     uint8_t head[4];
     size_t n = varint_write(head, shared);
     n += varint_write(head + n, key.size_bytes - shared);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // catalogue_block: rows packed into one record, sorted by key. Each row's key is written as what
 // differs from the row's before, every 16th (a restart) whole, so that a block can be searched.
-// Blocks come back from disk: block_open checks frame and checksum, block_next every row; a block or
-// row that is not well-formed ends the reading with -EBADMSG and is treated as absent.
+// Blocks come back from disk: block_open checks frame and checksum, block_next every row; a block
+// or row that is not well-formed ends the reading with -EBADMSG and is treated as absent.
 //
 //   magic 2 | version 1 | 0 | checksum 4 (of what follows) | length 4 | rows 2 | restarts 2
 //   rows: shared varint, more varint, key bytes, flags 1, and unless hidden: uuid 16, mtime zigzag
@@ -23,9 +23,9 @@ struct block_row {
     bool is_hidden;
     struct uuid uuid;
     int64_t mtime_unix_ns;
-    int64_t size_bytes;  // of the first file
-    struct text suffix;  // of the first file
-    struct text extra;   // what simple rows don't have: see catalogue_row.c
+    int64_t size_bytes; // of the first file
+    struct text suffix; // of the first file
+    struct text extra;  // what simple rows don't have: see catalogue_row.c
 };
 
 struct block_writer {
@@ -42,7 +42,8 @@ struct block_writer {
 
 void block_writer_init(struct block_writer *w, size_t limit_bytes);
 void block_writer_release(struct block_writer *w);
-// Keys must rise. false: it is full (or the row doesn't fit beside others): finish it and begin anew.
+// Keys must rise. false: it is full (or the row doesn't fit beside others): finish it and begin
+// anew.
 bool block_add(struct block_writer *w, struct text key, const struct block_row *row);
 // The whole record, valid until the next block_add; block_restart empties it.
 struct text block_finish(struct block_writer *w);
@@ -50,11 +51,11 @@ void block_restart(struct block_writer *w);
 
 struct block_reader {
     const uint8_t *data;
-    size_t size_bytes;    // without the restarts
-    size_t offset;        // of the next row
+    size_t size_bytes; // without the restarts
+    size_t offset;     // of the next row
     uint32_t row_count, restart_count;
-    uint32_t next_row;    // its number
-    struct key key;       // of the row that was read last
+    uint32_t next_row; // its number
+    struct key key;    // of the row that was read last
     int64_t mtime;
     struct text suffix;
     bool has_suffix;
@@ -80,8 +81,11 @@ void row_to_block(const struct key *k, const struct row *row, enum row_kind kind
 int row_from_block(struct text key, const struct block_row *b, struct row *ret_row,
                    struct buffer *scratch);
 
-// One row as a block by itself, appended; and back, copied to *scratch (cleared). -EMSGSIZE; -EBADMSG.
+// One row as a block by itself, appended; and back, copied to *scratch (cleared). -EMSGSIZE;
+// -EBADMSG.
 int row_pack(const struct key *k, enum row_kind kind, const struct row *row, struct buffer *to);
-int row_unpack(struct text record, enum row_kind *ret_kind, struct row *ret_row, struct buffer *scratch);
+int row_unpack(struct text record, enum row_kind *ret_kind, struct row *ret_row,
+               struct buffer *scratch);
 // The same of a block's row, which points elsewhere: everything goes to *scratch.
-int row_copy(struct text key, const struct block_row *b, struct row *ret_row, struct buffer *scratch);
+int row_copy(struct text key, const struct block_row *b, struct row *ret_row,
+             struct buffer *scratch);

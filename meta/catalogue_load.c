@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // catalogue_load: writing whole generations. Rows come in the registry's order, the tree wants
 // another: they are gathered in a bounded piece of memory, sorted, spilled to an unlinked file as
-// blocks where there is more (a run), and merged into the generation at the end. Merging members of a
-// chain is the same with their generations as runs.
+// blocks where there is more (a run), and merged into the generation at the end. Merging members of
+// a chain is the same with their generations as runs.
 // 1. Of equal keys the row that came first, of the run (generation) with the lower number, is kept.
 // 2. The generation stands in `dead` from its first block until its set names it: a death between
 //    leaves something to tidy, nothing wrong. It is pinned as long as it is being written.
@@ -35,9 +35,9 @@ struct catalogue_load {
     struct catalogue *c;
     struct gathered *rows;
     size_t row_count, row_room;
-    struct buffer texts;   // keys, suffixes, extras
-    size_t shared_bytes;   // of all keys' beginning
-    int spill_fd;          // -1: nothing was spilled
+    struct buffer texts; // keys, suffixes, extras
+    size_t shared_bytes; // of all keys' beginning
+    int spill_fd;        // -1: nothing was spilled
     off_t spill_bytes;
     struct run *runs;
     size_t run_count;
@@ -94,8 +94,8 @@ static void gather(struct catalogue_load *l, const struct key *k, const struct b
         l->rows = memory_grow(l->rows, l->row_room, sizeof(*l->rows));
     }
     struct gathered *g = &l->rows[l->row_count];
-    *g = (struct gathered){.row = *b, .key_at = (uint32_t)l->texts.size_bytes,
-                           .key_size_bytes = k->size_bytes};
+    *g = (struct gathered){
+        .row = *b, .key_at = (uint32_t)l->texts.size_bytes, .key_size_bytes = k->size_bytes};
     buffer_append_text(&l->texts, key_text(k));
     // Nearly always it is the suffix of the row before.
     struct gathered *before = l->row_count ? g - 1 : NULL;
@@ -118,7 +118,8 @@ static int order_compare(const void *a, const void *b, void *context)
     const struct order *x = a, *y = b;
     if (x->next8 != y->next8)
         return x->next8 < y->next8 ? -1 : 1;
-    int order = text_compare(gathered_key(l, &l->rows[x->index]), gathered_key(l, &l->rows[y->index]));
+    int order =
+        text_compare(gathered_key(l, &l->rows[x->index]), gathered_key(l, &l->rows[y->index]));
     return order ? order : x->index < y->index ? -1 : 1;
 }
 
@@ -130,9 +131,9 @@ static struct order *gathered_sort(struct catalogue_load *l)
         struct text key = gathered_key(l, g);
         order[i] = (struct order){.index = (uint32_t)i};
         for (size_t n = 0; n < 8; n++)
-            order[i].next8 = order[i].next8 << 8 | (l->shared_bytes + n < key.size_bytes
-                                                        ? (uint8_t)key.data[l->shared_bytes + n]
-                                                        : 0);
+            order[i].next8 =
+                order[i].next8 << 8 |
+                (l->shared_bytes + n < key.size_bytes ? (uint8_t)key.data[l->shared_bytes + n] : 0);
         g->row.suffix.data = l->texts.data + g->suffix_at;
         g->row.extra.data = l->texts.data + g->extra_at;
     }
@@ -172,8 +173,8 @@ static int spill_out(struct spilling *s)
 {
     size_t done = 0;
     while (done < s->out.size_bytes) {
-        ssize_t n = pwrite(s->l->spill_fd, s->out.data + done, s->out.size_bytes - done,
-                           s->l->spill_bytes);
+        ssize_t n =
+            pwrite(s->l->spill_fd, s->out.data + done, s->out.size_bytes - done, s->l->spill_bytes);
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
@@ -244,7 +245,8 @@ int catalogue_load_row(struct catalogue_load *l, const struct key *k, enum row_k
     if (b.suffix.size_bytes + b.extra.size_bytes > BLOCK_ROW_BYTES_MAX)
         return -EMSGSIZE;
     gather(l, k, &b);
-    size_t size = l->texts.size_bytes + l->row_count * (sizeof(struct gathered) + sizeof(struct order));
+    size_t size =
+        l->texts.size_bytes + l->row_count * (sizeof(struct gathered) + sizeof(struct order));
     return size >= GATHER_BYTES ? spill(l) : 0;
 }
 
@@ -260,7 +262,8 @@ static int run_fetch(struct stream *s)
         return -EIO;
     buffer_clear(&s->block);
     buffer_reserve(&s->block, length);
-    if (pread(s->run_fd, s->block.data, length, s->run_at + (off_t)sizeof(length)) != (ssize_t)length)
+    if (pread(s->run_fd, s->block.data, length, s->run_at + (off_t)sizeof(length)) !=
+        (ssize_t)length)
         return -EIO;
     s->block.size_bytes = length;
     s->block.data[length] = 0;
@@ -284,8 +287,10 @@ int catalogue_load_finish(struct catalogue_load *l, const struct set_id *id, uin
     } else if (l->row_count == 0 || (r = spill(l)) == 0) {
         cleanup(cleanup_free) struct stream *streams = memory_new(l->run_count * sizeof(*streams));
         for (size_t i = 0; i < l->run_count; i++)
-            streams[i] = (struct stream){.fetch = run_fetch, .run_fd = l->spill_fd,
-                                         .run_at = l->runs[i].begin, .run_end = l->runs[i].end};
+            streams[i] = (struct stream){.fetch = run_fetch,
+                                         .run_fd = l->spill_fd,
+                                         .run_at = l->runs[i].begin,
+                                         .run_end = l->runs[i].end};
         r = streams_merge(streams, l->run_count, &g);
     }
     return generation_end(&g, r, ret_state);

@@ -14,7 +14,7 @@ struct stream {
     struct buffer block;
     struct block_reader reader;
     struct block_row row;
-    uint32_t rank;      // of equal keys the lowest rank's row is kept
+    uint32_t rank; // of equal keys the lowest rank's row is kept
     // A run of a sort.
     int run_fd;
     off_t run_at, run_end;
@@ -32,13 +32,14 @@ struct generation {
     const struct set_id *id;
     struct set_state state;
     unsigned incarnation;
-    bool is_begun;                 // in the environment
+    bool is_begun; // in the environment
     bool drops_hidden;
     struct block_writer visible, hidden;
-    struct buffer pending;         // blocks to be written: section, key length, length, key, block
+    struct buffer pending; // blocks to be written: section, key length, length, key, block
 };
 
-void generation_begin(struct generation *g, struct catalogue *c, const struct set_id *id, uint64_t epoch);
+void generation_begin(struct generation *g, struct catalogue *c, const struct set_id *id,
+                      uint64_t epoch);
 int generation_put(struct generation *g, struct text key, const struct block_row *row);
 // Writes the rest and names it in its set, or with `error` gives it up. Always ends it.
 int generation_end(struct generation *g, int error, struct set_state *ret_state);

@@ -10,12 +10,15 @@
 
 // The generation.
 
-void generation_begin(struct generation *g, struct catalogue *c, const struct set_id *id, uint64_t epoch)
+void generation_begin(struct generation *g, struct catalogue *c, const struct set_id *id,
+                      uint64_t epoch)
 {
     *g = (struct generation){
         .c = c,
         .id = id,
-        .state = {.generation = atomic_fetch_add(&c->next_generation, 1), .epoch = epoch, .is_whole = true},
+        .state = {.generation = atomic_fetch_add(&c->next_generation, 1),
+                  .epoch = epoch,
+                  .is_whole = true},
         .incarnation = atomic_load(&c->incarnation),
     };
     block_writer_init(&g->visible, BLOCK_BYTES_TARGET);
@@ -85,7 +88,10 @@ int generation_put(struct generation *g, struct text key, const struct block_row
 static int end_body(struct write *w, void *context)
 {
     struct generation *g = context;
-    return flush_body(w, g) ?: header_write(w, g->state.generation, g->id) ?: set_write(w, g->id, &g->state);
+    int rc = flush_body(w, g);
+    if (!rc)
+        rc = header_write(w, g->state.generation, g->id);
+    return rc ? rc : set_write(w, g->id, &g->state);
 }
 
 int generation_end(struct generation *g, int error, struct set_state *ret_state)
@@ -232,7 +238,9 @@ int catalogue_merge(struct catalogue *c, const uint64_t *generations, size_t cou
     struct generation g;
     cleanup(cleanup_free) struct stream *streams = memory_new(2 * count * sizeof(*streams));
     for (size_t i = 0; i < 2 * count; i++)
-        streams[i] = (struct stream){.fetch = section_fetch, .c = c, .generation = generations[i / 2],
+        streams[i] = (struct stream){.fetch = section_fetch,
+                                     .c = c,
+                                     .generation = generations[i / 2],
                                      .section = i % 2 ? SECTION_HIDDEN : SECTION_ROWS};
     generation_begin(&g, c, id, epoch);
     g.drops_hidden = true; // a chain's set is no member of another's merge

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // catalogue_row: between a row as the tree needs it and as blocks keep it. The values stand in the
 // key; what simple rows (one file of the whole dataset, no long text) don't have is `extra`:
-//   files varint, shown varint, per shown file: component text; but the first: suffix text, size + 1
+//   files varint, shown varint, per shown file: component text; but the first: suffix text,
+//   size + 1
 //   long texts varint, each a text: the values that are cut in the key, in its order
 // (a text: varint length, bytes).
 #include "meta/catalogue_block.h"
@@ -65,7 +66,8 @@ void row_to_block(const struct key *k, const struct row *row, enum row_kind kind
         if (i == 0)
             continue;
         text_write(store, row->files[i].suffix);
-        varint_append(store, row->files[i].size_bytes < 0 ? 0 : (uint64_t)row->files[i].size_bytes + 1);
+        varint_append(store,
+                      row->files[i].size_bytes < 0 ? 0 : (uint64_t)row->files[i].size_bytes + 1);
     }
     varint_append(store, (uint64_t)__builtin_popcount(cut));
     for (uint32_t i = 0; i < row->value_count; i++)
@@ -89,7 +91,8 @@ static bool read_files(const uint8_t **at, const uint8_t *end, struct row *row)
     uint64_t files, shown;
     if (!varint_read(at, end, &files) || !varint_read(at, end, &shown))
         return false;
-    if (files == 0 || files > UINT32_MAX || shown != (files < ROW_FILES_SHOWN ? files : ROW_FILES_SHOWN))
+    if (files == 0 || files > UINT32_MAX ||
+        shown != (files < ROW_FILES_SHOWN ? files : ROW_FILES_SHOWN))
         return false;
     row->file_count = (uint32_t)files;
     for (uint32_t i = 0; i < shown; i++) {
@@ -142,7 +145,8 @@ int row_from_block(struct text key, const struct block_row *b, struct row *ret_r
     return read_long_texts(at, end, cut, ret_row);
 }
 
-int row_copy(struct text key, const struct block_row *b, struct row *ret_row, struct buffer *scratch)
+int row_copy(struct text key, const struct block_row *b, struct row *ret_row,
+             struct buffer *scratch)
 {
     struct block_row copy = *b;
     buffer_clear(scratch);
@@ -169,7 +173,8 @@ int row_pack(const struct key *k, enum row_kind kind, const struct row *row, str
     return 0;
 }
 
-int row_unpack(struct text record, enum row_kind *ret_kind, struct row *ret_row, struct buffer *scratch)
+int row_unpack(struct text record, enum row_kind *ret_kind, struct row *ret_row,
+               struct buffer *scratch)
 {
     struct block_reader reader;
     struct block_row b;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // catalogue_rows: reading rows, and keeping single answers.
-// 1. Blocks of a section don't overlap: a key can only be in the last block whose first key is <= it.
-// 2. A block that is not well-formed makes its whole generation distrusted: it counts as absent, and
-//    the next who asks has it made anew. Never is "not in this block" answered from a bad one.
+// 1. Blocks of a section don't overlap: a key can only be in the last block whose first key is <=
+//    it.
+// 2. A block that is not well-formed makes its whole generation distrusted: it counts as absent,
+//    and the next who asks has it made anew. Never is "not in this block" answered from a bad one.
 // 3. A partial generation has one block a row, and one small record a folder.
 #include "meta/catalogue_block.h"
 #include "meta/catalogue_store.h"
@@ -23,7 +24,7 @@ struct folder_record {
 struct block_at {
     uint64_t generation;
     MDB_cursor *cursor;
-    struct text first;   // key of the block
+    struct text first; // key of the block
     struct text record;
 };
 
@@ -159,7 +160,8 @@ static int find_folder_answer(struct read_slot *s, uint64_t generation, struct t
     if (data.mv_size != sizeof(record))
         return MDB_NOTFOUND;
     memcpy(&record, data.mv_data, sizeof(record));
-    if (record.magic != ANSWER_MAGIC || record.version != 1 || record.length_bytes != sizeof(record) ||
+    if (record.magic != ANSWER_MAGIC || record.version != 1 ||
+        record.length_bytes != sizeof(record) ||
         (record.kind != ROW_ENTERED && record.kind != ROW_REFUSED))
         return MDB_NOTFOUND;
     *ret_kind = record.kind;
@@ -261,7 +263,8 @@ static int scan_start(struct scan *scan, const struct row_cursor *cursor)
 }
 
 // Where to go on later. After a skip the place is the successor's, whether a row has it or not.
-static void cursor_set(struct row_cursor *cursor, const struct key *k, int answer, size_t skip_bytes)
+static void cursor_set(struct row_cursor *cursor, const struct key *k, int answer,
+                       size_t skip_bytes)
 {
     cursor->is_begun = true;
     key_set(&cursor->key, key_text(k));
@@ -305,7 +308,8 @@ int catalogue_scan(struct catalogue *c, uint64_t generation, const struct key *p
     int r = read_begin(c, &s);
     if (r < 0)
         return r;
-    struct scan scan = {.at = {.generation = generation, .cursor = s->rows}, .prefix = key_text(prefix)};
+    struct scan scan = {.at = {.generation = generation, .cursor = s->rows},
+                        .prefix = key_text(prefix)};
     r = scan_run(&scan, cursor, each, context);
     read_end(s);
     if (r == -EBADMSG)
@@ -351,9 +355,12 @@ static int put_answer_body(struct write *w, void *context)
 int catalogue_put_answer(struct catalogue *c, const struct set_id *id, uint64_t epoch,
                          const struct key *k, enum row_kind kind, const struct row *row)
 {
-    struct folder_record folder = {.magic = ANSWER_MAGIC, .version = 1,
-                                   .length_bytes = sizeof(folder), .kind = kind};
-    struct answer_put put = {.id = id, .epoch = epoch, .key = k, .kind = kind,
+    struct folder_record folder = {
+        .magic = ANSWER_MAGIC, .version = 1, .length_bytes = sizeof(folder), .kind = kind};
+    struct answer_put put = {.id = id,
+                             .epoch = epoch,
+                             .key = k,
+                             .kind = kind,
                              .record = {(const char *)&folder, sizeof(folder)}};
     if (kind == ROW_ENTERED || kind == ROW_REFUSED)
         return catalogue_write(c, put_answer_body, &put);

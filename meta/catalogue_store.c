@@ -32,7 +32,8 @@ int store_errno(int rc)
 static char *why_file(const char *folder, const char *what, int rc)
 {
     struct buffer why = {0};
-    buffer_format(&why, "catalogue %s: %s: %s", folder, what, mdb_strerror(rc < 0 && rc > -4096 ? -rc : rc));
+    buffer_format(&why, "catalogue %s: %s: %s", folder, what,
+                  mdb_strerror(rc < 0 && rc > -4096 ? -rc : rc));
     return buffer_steal(&why);
 }
 
@@ -71,7 +72,8 @@ static int format_check(const char *folder)
     format_now(&now);
     path_in(&path, folder, "format");
     char was[256];
-    cleanup(cleanup_close) int fd = open(path.data, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    cleanup(cleanup_close) int fd =
+        open(path.data, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return -errno;
     ssize_t got = pread(fd, was, sizeof(was), 0);
@@ -89,8 +91,8 @@ static int open_databases(struct store *s)
         const char *name;
         size_t offset;
     } all[] = {
-        {"meta", offsetof(struct store, meta)},         {"sets", offsetof(struct store, sets)},
-        {"rows", offsetof(struct store, rows)},         {"datasets", offsetof(struct store, datasets)},
+        {"meta", offsetof(struct store, meta)}, {"sets", offsetof(struct store, sets)},
+        {"rows", offsetof(struct store, rows)}, {"datasets", offsetof(struct store, datasets)},
         {"dead", offsetof(struct store, dead)},
     };
     MDB_txn *txn;
@@ -228,8 +230,8 @@ int64_t store_room_bytes(struct store *s)
     return (int64_t)(info.me_mapsize / 8 * 7);
 }
 
-// Pages in use: all up to the last but those on LMDB's list of free ones (its database 0: records of
-// page numbers, the first of which is their count).
+// Pages in use: all up to the last but those on LMDB's list of free ones (its database 0: records
+// of page numbers, the first of which is their count).
 int store_used_bytes(struct store *s, MDB_txn *txn, int64_t *ret_bytes)
 {
     MDB_envinfo info;

@@ -4,7 +4,8 @@
 //
 // The environment may be replaced while the catalogue is in use (emptied after corruption, moved to
 // memory when the disk is full). Readers take a slot, which holds a read transaction of one
-// environment; whoever replaces it sweeps all slots before closing the old one. `incarnation` counts.
+// environment; whoever replaces it sweeps all slots before closing the old one. `incarnation`
+// counts.
 //
 // "rc": LMDB's codes (MDB_*, or a positive errno) or our own -errno; store_errno makes it -errno.
 #pragma once
@@ -29,20 +30,20 @@ struct rows_key {
 
 struct store {
     MDB_env *env;
-    MDB_dbi meta;     // repositories
+    MDB_dbi meta; // repositories
     MDB_dbi sets;
     MDB_dbi rows;
     MDB_dbi datasets;
-    MDB_dbi dead;     // generations that no set names: being written, or to be deleted
+    MDB_dbi dead; // generations that no set names: being written, or to be deleted
     size_t page_bytes;
     bool is_in_memory;
 };
 
 struct read_slot {
     _Alignas(64) atomic_bool is_busy;
-    struct store *store;   // of txn
-    MDB_txn *txn;          // reset while the slot is free
-    MDB_cursor *rows;      // of txn
+    struct store *store; // of txn
+    MDB_txn *txn;        // reset while the slot is free
+    MDB_cursor *rows;    // of txn
 };
 
 struct pin {
@@ -62,23 +63,26 @@ struct known_repository {
 struct catalogue {
     char *folder;
     int64_t size_max_bytes;
-    size_t flush_bytes;         // the most to write in one transaction
+    size_t flush_bytes; // the most to write in one transaction
     atomic_bool is_in_memory;
-    int owner_fd;               // holds the lock; -1
+    int owner_fd;                // holds the lock; -1
     atomic_bool life_is_counted; // as one that might end too soon
     int64_t opened_ns;
-    pthread_mutex_t writer;     // one writer at a time; held over LMDB's disk writes, so no `struct lock`
+    // One writer at a time; held over LMDB's writing to disk, so no `struct lock`.
+    pthread_mutex_t writer;
     _Atomic(struct store *) store; // replaced under writer
-    atomic_uint incarnation;    // changed under writer
-    bool was_moved;             // under writer
-    int64_t full_until_ns;      // under writer: emptying gave no room, so it isn't tried again until
-    unsigned full_unpins;       // then, or something is unpinned
-    atomic_uint unpins;         // how often something was
+    atomic_uint incarnation;       // changed under writer
+    bool was_moved;                // under writer
+    // Under writer: emptying gave no room, so it isn't tried again until then, or something is
+    // unpinned (`unpins` counts).
+    int64_t full_until_ns;
+    unsigned full_unpins;
+    atomic_uint unpins;
     atomic_uint_fast64_t next_generation;
     struct read_slot slots[READ_SLOTS];
-    struct lock lock;           // below
-    struct table pins;          // struct pin by generation
-    atomic_uint distrusted;     // how many of them are distrusted
+    struct lock lock;                 // below
+    struct table pins;                // struct pin by generation
+    atomic_uint distrusted;           // how many of them are distrusted
     atomic_bool repositories_unsaved; // to be written with the next transaction
     struct known_repository *repositories;
     size_t repository_count;
@@ -88,7 +92,8 @@ int store_errno(int rc);
 void catalogue_trust(struct catalogue *c); // this life was long enough
 
 // Opening, in catalogue_store.c. *ret_why is allocated.
-int store_open(const char *folder, int64_t size_max_bytes, struct store **ret_store, char **ret_why);
+int store_open(const char *folder, int64_t size_max_bytes, struct store **ret_store,
+               char **ret_why);
 int store_open_in_memory(int64_t size_max_bytes, struct store **ret_store, char **ret_why);
 void store_close(struct store *s);
 void store_remove_files(const char *folder);
@@ -129,8 +134,8 @@ bool rows_key_is(const MDB_val *v, uint64_t generation, enum section section, st
 bool rows_key_generation(const MDB_val *v, uint64_t *ret_generation);
 
 // Pins, in catalogue_tidy.c.
-bool pin_condemn(struct write *w, uint64_t generation);       // false: it is pinned
-void pins_absolve(struct catalogue *c, bool were_deleted);    // after the transaction
+bool pin_condemn(struct write *w, uint64_t generation);    // false: it is pinned
+void pins_absolve(struct catalogue *c, bool were_deleted); // after the transaction
 void pin_distrust(struct catalogue *c, uint64_t generation);
 bool pin_is_distrusted(struct catalogue *c, uint64_t generation);
 int write_make_room(struct write *w); // deletes all that isn't pinned

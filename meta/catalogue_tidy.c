@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // catalogue_tidy: which generations are in use, and deleting the others.
-// 1. A generation is deleted only after it was condemned under the lock, which is refused while it is
-//    pinned; once condemned it can't be pinned through its set any more, until the transaction that
-//    deletes it has ended. Then no set names it.
+// 1. A generation is deleted only after it was condemned under the lock, which is refused while it
+//    is pinned; once condemned it can't be pinned through its set any more, until the transaction
+//    that deletes it has ended. Then no set names it.
 // 2. Who pins what a set names looks at the set again afterwards: if it still names it, it was not
 //    deleted before the pin, and can't be after.
 // 3. A generation's header goes first: a half-deleted one counts as gone.
@@ -26,7 +26,8 @@ static struct pin *pin_get(struct catalogue *c, uint64_t generation, bool make)
 {
     check(lock_is_held(&c->lock));
     uint64_t hash = hash64(&generation, sizeof(generation));
-    struct pin *p = (struct pin *)(uintptr_t)table_find(&c->pins, hash, pin_same, &generation, NULL);
+    struct pin *p =
+        (struct pin *)(uintptr_t)table_find(&c->pins, hash, pin_same, &generation, NULL);
     if (!p && make) {
         p = new_struct(struct pin);
         p->generation = generation;

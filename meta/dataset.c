@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // dataset: what is known of a dataset by its id: as a record for the catalogue, as the struct that
 // others see, and its data ID as JSON.
-// 1. A record is texts and numbers with their lengths; reading checks each against what is left, and
-//    the whole must be used up. The catalogue's frame says magic, version and length.
+// 1. A record is texts and numbers with their lengths; reading checks each against what is left,
+//    and the whole must be used up. The catalogue's frame says magic, version and length.
 #include "meta/library.h"
 
 #include <stdlib.h>
@@ -221,7 +221,8 @@ void data_id_free(struct data_id *id)
 
 static int compare_entries(const void *a, const void *b)
 {
-    return text_compare(((const struct data_id_entry *)a)->name, ((const struct data_id_entry *)b)->name);
+    return text_compare(((const struct data_id_entry *)a)->name,
+                        ((const struct data_id_entry *)b)->name);
 }
 
 void data_id_write(struct data_id *id, struct buffer *to)
@@ -231,8 +232,9 @@ void data_id_write(struct data_id *id, struct buffer *to)
     for (size_t i = 0; i < id->count; i++) {
         const struct data_id_entry *e = &id->entries[i];
         cleanup(cleanup_free) char *name = memory_copy(e->name.data, e->name.size_bytes);
-        doc_put(map, name, e->value.kind == VALUE_TEXT ? doc_new_text(e->value.text)
-                                                       : doc_new_integer(e->value.integer));
+        doc_put(map, name,
+                e->value.kind == VALUE_TEXT ? doc_new_text(e->value.text)
+                                            : doc_new_integer(e->value.integer));
     }
     doc_write_json(map, false, to);
 }
@@ -241,7 +243,8 @@ void data_id_write(struct data_id *id, struct buffer *to)
 
 // 1: from the catalogue, 2: from the recent answers, where `from` says at the earliest.
 static int dataset_record_of(struct repository *r, uint64_t fresh, const struct uuid *uuid,
-                             enum dataset_record which, int from, struct buffer *record, struct want *want)
+                             enum dataset_record which, int from, struct buffer *record,
+                             struct want *want)
 {
     uint64_t epoch;
     enum row_kind kind;
@@ -249,7 +252,8 @@ static int dataset_record_of(struct repository *r, uint64_t fresh, const struct 
                           .fresh = fresh,
                           .uuid = *uuid};
     buffer_clear(record);
-    int e = from <= 1 ? catalogue_dataset(r->catalogue, r->number, uuid, which, &epoch, record) : -ENOENT;
+    int e = from <= 1 ? catalogue_dataset(r->catalogue, r->number, uuid, which, &epoch, record)
+                      : -ENOENT;
     if (e == 0 && epoch >= fresh)
         return 1;
     if (e < 0 && e != -ENOENT)

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // library: jobs, their waiters, and the threads.
-// 1. A waiter's `job` is set (under `library`) as long as it stands in a job's list; whoever takes it
-//    out clears it: the job's end, which then calls it without the lock, or repository_cancel, which
-//    then answers true. So it is called once or never, and never both.
-// 2. Equal wants are one job, queued or running. One that joins a running job may find that the job's
-//    answer is older than it needs; then it asks again, and that job begins after it: so a request
-//    waits for two jobs of a kind at most, however often the registry changes.
+// 1. A waiter's `job` is set (under `library`) as long as it stands in a job's list; whoever takes
+//    it out clears it: the job's end, which then calls it without the lock, or repository_cancel,
+//    which then answers true. So it is called once or never, and never both.
+// 2. Equal wants are one job, queued or running. One that joins a running job may find that the
+//    job's answer is older than it needs; then it asks again, and that job begins after it: so a
+//    request waits for two jobs of a kind at most, however often the registry changes.
 // 3. A queued job without waiters is dropped when its turn comes. A running one ends: its answer is
 //    kept.
 // 4. Long jobs (sets) never occupy the last librarian where there is more than one.
 // 5. No lock is held while the registry is asked, a waiter is called or `changed` is.
-// 6. An epoch is only ever made for a mark that was not seen lately: a librarian that comes late with
-//    the mark of before doesn't turn the clock.
+// 6. An epoch is only ever made for a mark that was not seen lately: a librarian that comes late
+//    with the mark of before doesn't turn the clock.
 #include "meta/library.h"
 
 #include <stdio.h>
@@ -221,8 +221,9 @@ static void note_result(struct repository *r, int error)
         }
     }
     if (error < 0 && !before)
-        log_error("%s: the registry can't be asked: %s; what is known goes on to be shown, trying again",
-                  r->config->source, strerror(-error));
+        log_error(
+            "%s: the registry can't be asked: %s; what is known goes on to be shown, trying again",
+            r->config->source, strerror(-error));
     else if (error >= 0 && before)
         log_info("%s: the registry answers again after %lld s", r->config->source,
                  (long long)((clock_ns() - since) / NS_PER_S));
@@ -273,8 +274,8 @@ uint64_t library_note_mark(struct repository *r, uint64_t mark, bool *ret_change
         lock_scope(&r->lock);
         r->marks[r->mark_count++ % MARKS_KEPT] = (struct mark_seen){mark, epoch};
         r->since_unix_ns = since;
-        *ret_changed = r->mark_count > 1;
-        atomic_store(&r->epoch, epoch);
+        uint64_t was = atomic_exchange(&r->epoch, epoch);
+        *ret_changed = was && was != epoch;
     }
     pthread_mutex_unlock(&r->noting);
     if (*ret_changed) {
@@ -291,7 +292,8 @@ int librarian_registry(struct librarian *l, struct registry **ret_registry)
 {
     if (!l->registry) {
         cleanup(cleanup_free) char *why = NULL;
-        int r = l->repository->opener(l->repository->config, l->repository->limit_ns, &l->registry, &why);
+        int r = l->repository->opener(l->repository->config, l->repository->limit_ns, &l->registry,
+                                      &why);
         if (r < 0) {
             l->registry = NULL;
             log_debug("librarian/%u: %s", l->number, why ? why : strerror(-r));

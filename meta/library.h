@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// library: the librarians of one repository: threads with a registry connection each, who fetch what
-// is wanted into the catalogue. meta's own; the door is repository.h.
+// library: the librarians of one repository: threads with a registry connection each, who fetch
+// what is wanted into the catalogue. meta's own; the door is repository.h.
 //
 //   want ──ask──▶ queued ──▶ running ──▶ done: the waiters are called, "ask again"
 //                   ▲ equal wants join, in either state
 //
-// librarian/0 only asks for the registry's mark every `refresh` and tidies; librarian/1.. run jobs, and
-// one of them is always left for the short ones. Invariants stand in library.c.
+// librarian/0 only asks for the registry's mark every `refresh` and tidies; librarian/1.. run jobs,
+// and one of them is always left for the short ones. Invariants stand in library.c.
 #pragma once
 #include <pthread.h>
 #include <stdatomic.h>
@@ -24,16 +24,16 @@ typedef int registry_opener(const struct repository_config *config, int64_t limi
 
 struct librarian {
     struct repository *repository;
-    struct registry *registry;  // its thread's; NULL: to be opened
+    struct registry *registry; // its thread's; NULL: to be opened
     unsigned number;
     pthread_t thread;
 };
 
 struct job {
-    struct job *next;           // in its queue
-    struct want want;           // with texts of its own
+    struct job *next; // in its queue
+    struct want want; // with texts of its own
     uint64_t hash;
-    struct waiter *first;       // all under `library`
+    struct waiter *first; // all under `library`
     bool is_running;
 };
 
@@ -56,7 +56,7 @@ struct mark_seen {
 struct repository {
     struct repository_config *config;
     struct catalogue *catalogue;
-    uint32_t number;            // in the catalogue
+    uint32_t number; // in the catalogue
     int64_t refresh_ns, limit_ns;
     registry_opener *opener;
     void (*changed)(void *context);
@@ -64,30 +64,30 @@ struct repository {
 
     atomic_uint_fast64_t epoch;
     atomic_bool is_closing;
-    pthread_mutex_t noting;     // one mark is made an epoch at a time; held over a catalogue write
+    pthread_mutex_t noting; // one mark is made an epoch at a time; held over a catalogue write
 
-    struct lock lock;           // below, LOCK_RANK_REPOSITORY
-    struct snapshot *snapshot;  // the newest that was read; may be older than `epoch`
+    struct lock lock;          // below, LOCK_RANK_REPOSITORY
+    struct snapshot *snapshot; // the newest that was read; may be older than `epoch`
     int64_t since_unix_ns;
     struct mark_seen marks[MARKS_KEPT];
     unsigned mark_count;
-    int trouble;                // -errno of the database; 0: it answers
+    int trouble; // -errno of the database; 0: it answers
     int64_t trouble_since_ns;
     char *last_error;
 
-    struct lock library;        // below, LOCK_RANK_LIBRARY
-    pthread_cond_t wanted;      // there is a job, or it is closing
-    pthread_cond_t ended;       // an errand ended
-    pthread_cond_t poll;        // `refresh` was asked for, or it is closing
+    struct lock library;   // below, LOCK_RANK_LIBRARY
+    pthread_cond_t wanted; // there is a job, or it is closing
+    pthread_cond_t ended;  // an errand ended
+    pthread_cond_t poll;   // `refresh` was asked for, or it is closing
     struct job_queue short_jobs, long_jobs;
     uint32_t long_running;
-    struct table jobs;          // struct job by hash, queued and running
+    struct table jobs; // struct job by hash, queued and running
     struct errand *errands;
     bool refresh_wanted;
 
-    struct answers answers;     // its own lock
+    struct answers answers; // its own lock
     struct librarian librarians[LIBRARIANS_MAX];
-    unsigned librarian_count;   // with librarian/0
+    unsigned librarian_count; // with librarian/0
 };
 
 // Starts and stops the threads; librarians[0].registry is open.
@@ -121,13 +121,14 @@ const struct collection *set_collection(struct snapshot *s, const struct collect
 uint32_t set_members(struct snapshot *s, const struct collection *c, const struct dataset_type *t,
                      const struct collection ***ret_members);
 
-static inline struct set_id set_id_of(const struct repository *r, int64_t collection_id, int64_t type_id)
+static inline struct set_id set_id_of(const struct repository *r, int64_t collection_id,
+                                      int64_t type_id)
 {
     return (struct set_id){r->number, collection_id, type_id};
 }
 
-// A registry's row as the catalogue keeps it (library_rows.c); texts point into `in`, `store` or are
-// static. -EBADMSG. Asks the file's size of the disk where it isn't recorded.
+// A registry's row as the catalogue keeps it (library_rows.c); texts point into `in`, `store` or
+// are static. -EBADMSG. Asks the file's size of the disk where it isn't recorded.
 int library_row(const struct repository *r, const struct dataset_type *t,
                 const struct registry_row *in, struct row *ret_row, struct key *ret_key,
                 enum row_kind *ret_kind, struct buffer *store);
@@ -146,8 +147,8 @@ void want_copy(struct want *to, const struct want *from);
 void dataset_write(const struct snapshot *s, const struct dataset_type *t, const struct text run,
                    const struct registry_row *row, struct buffer *to);
 int dataset_read(struct text record, struct dataset **ret_dataset); // -EBADMSG, -ENOENT
-// A data ID as JSON, keys sorted: the dataset's required values, and implied ones as they are added.
-// `d` must outlive it.
+// A data ID as JSON, keys sorted: the dataset's required values, and implied ones as they are
+// added. `d` must outlive it.
 struct data_id;
 struct data_id *data_id_new(const struct dataset *d);
 void data_id_add(struct data_id *id, struct text name, const struct value *v);

@@ -2,8 +2,8 @@
 // library_jobs: what a librarian does for each kind of want but sets.
 // 1. An answer is kept with an epoch that was current before the registry was asked: it is true at
 //    some moment not before that epoch was noticed.
-// 2. An answer that the catalogue can't keep goes to the table of recent answers instead, so that it
-//    reaches who asked; that is no error of the job.
+// 2. An answer that the catalogue can't keep goes to the table of recent answers instead, so that
+//    it reaches who asked; that is no error of the job.
 // 3. "There is none" is an answer, not an error.
 #include "meta/library.h"
 
@@ -98,7 +98,8 @@ static int probe_type(struct librarian *l, struct subject *s, const struct datas
             continue;
         if (atomic_load(&l->repository->is_closing))
             return -ECANCELED;
-        int present = c->kind == COLLECTION_CALIBRATION ? 0 : registry_present(s->registry, t, c->id);
+        int present =
+            c->kind == COLLECTION_CALIBRATION ? 0 : registry_present(s->registry, t, c->id);
         if (present < 0)
             return present;
         snapshot_set_presence(s->snapshot, c, t, present > 0);
@@ -192,7 +193,8 @@ static int job_row(struct librarian *l, const struct want *w)
         return r;
     struct found_row found = {l->repository, w, &s};
     metric_add(METRIC_POINT_QUERIES, 1);
-    r = count ? registry_row(s.registry, s.snapshot, s.type, ids, count, values, keep_found, &found) : -ENOENT;
+    r = count ? registry_row(s.registry, s.snapshot, s.type, ids, count, values, keep_found, &found)
+              : -ENOENT;
     if (r != -ENOENT)
         return r;
     keep(l->repository, w, s.epoch, &w->key, ROW_HIDDEN, NULL);

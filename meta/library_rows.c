@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // library_rows: from the registry's rows to the catalogue's, and from wants to values.
 // 1. What a dataset is in the tree is decided here, once: a file, or hidden. A composite (several
-//    files, or one of a component) is hidden for now; it is known all the same, and so hides what is
-//    behind it in a chain.
+//    files, or one of a component) is hidden for now; it is known all the same, and so hides what
+//    is behind it in a chain.
 #include "meta/library.h"
 
 #include <sys/stat.h>

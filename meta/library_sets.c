@@ -3,9 +3,10 @@
 // 1. A set is of the epoch that its first page's mark belongs to. If the registry changes between
 //    pages it is read again, as long as that is cheap; then it is taken as it is: each row was true
 //    when it was read, and the next who needs it newer reads it again.
-// 2. A set is read by one librarian at a time; who waits for it looks first whether it is there then.
-// 3. A chain's set is the merge of its members' sets, which are pinned until it is written. It is as
-//    old as the oldest of them, or the snapshot that said which they are.
+// 2. A set is read by one librarian at a time; who waits for it looks first whether it is there
+//    then.
+// 3. A chain's set is the merge of its members' sets, which are pinned until it is written. It is
+//    as old as the oldest of them, or the snapshot that said which they are.
 #include "meta/library.h"
 
 #include "base/clock.h"
@@ -20,8 +21,8 @@
 // Which collections may hold it: neighbours with the same summary share it.
 typedef bool each_member(const struct collection *c, void *context);
 
-static void members_each(struct snapshot *s, const struct collection *c, const struct dataset_type *t,
-                         each_member *each, void *context)
+static void members_each(struct snapshot *s, const struct collection *c,
+                         const struct dataset_type *t, each_member *each, void *context)
 {
     const struct index_set *last = NULL;
     bool last_may = false;
@@ -170,7 +171,10 @@ static int member_pin(struct librarian *l, struct snapshot *s, const struct coll
                       const struct dataset_type *t, uint64_t fresh, struct set_state *ret_state)
 {
     struct repository *r = l->repository;
-    struct reading g = {.librarian = l, .snapshot = s, .collection = c, .type = t,
+    struct reading g = {.librarian = l,
+                        .snapshot = s,
+                        .collection = c,
+                        .type = t,
                         .id = set_id_of(r, c->id, t->id)};
     if (catalogue_pin_set(r->catalogue, &g.id, fresh, ret_state) == 0)
         return 0;

@@ -30,8 +30,9 @@ static void write_branch(const struct snapshot *s, const struct branch *b, struc
     }
 }
 
-static void write_target(const struct place *p, const struct dataset *d, const struct dataset_type *t,
-                         const struct collection *run, const struct dataset_file *f, struct buffer *to)
+static void write_target(const struct place *p, const struct dataset *d,
+                         const struct dataset_type *t, const struct collection *run,
+                         const struct dataset_file *f, struct buffer *to)
 {
     const struct snapshot *s = p->snapshot;
     struct value values[LEVELS_MAX];
@@ -49,7 +50,8 @@ static void write_target(const struct place *p, const struct dataset *d, const s
                     library_suffix(p->repository, f->datastore, f->path, &store), to);
 }
 
-static int link_of(struct place *p, const struct dataset *d, struct entry *ret_entry, struct buffer *target)
+static int link_of(struct place *p, const struct dataset *d, struct entry *ret_entry,
+                   struct buffer *target)
 {
     const struct dataset_file *f = single_file(d);
     const struct dataset_type *t = snapshot_type_by_name(p->snapshot, d->type);

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // listing: a folder's entries, in an order that cookies can go on in.
-//   1 .. 2^62 - 1        parts of collections' names and dataset types: hash of the name. So an entry
-//                        that comes or goes between two calls moves no other.
-//   2^62 + 1 ..          entries of the key set, counted in key order. They are of one generation, which
-//                        never changes.
+//   1 .. 2^62 - 1   parts of collections' names and dataset types: hash of the name. So an entry
+//                   that comes or goes between two calls moves no other.
+//   2^62 + 1 ..     entries of the key set, counted in key order. They are of one generation,
+//                   which never changes.
 // 1. A key set's entries follow all others, whatever the hashes are.
-// 2. The hint only ever saves counting: without it (another life, another offset) entries are counted
-//    from the start.
-// 3. Pins are taken by place_list_open and listing_reopen and given back by listing_close, nowhere else;
-//    a generation that turns out to be gone is replaced for one call, with a pin of its own.
+// 2. The hint only ever saves counting: without it (another life, another offset) entries are
+//    counted from the start.
+// 3. Pins are taken by place_list_open and listing_reopen and given back by listing_close, nowhere
+//    else; a generation that turns out to be gone is replaced for one call, with a pin of its own.
 #include <stdlib.h>
 
 #include "base/hash.h"
@@ -67,7 +67,8 @@ static int list_root(uint64_t cookie, place_each *each, void *context)
     static const struct {
         struct text name;
         enum entry_kind kind;
-    } all[] = {{{"README.txt", 10}, ENTRY_README}, {{"collections", 11}, ENTRY_FOLDER},
+    } all[] = {{{"README.txt", 10}, ENTRY_README},
+               {{"collections", 11}, ENTRY_FOLDER},
                {{"by-uuid", 7}, ENTRY_FOLDER}};
     for (uint64_t i = cookie; i < sizeof(all) / sizeof(all[0]); i++) {
         struct entry e = {.kind = all[i].kind, .name = all[i].name};
@@ -192,7 +193,7 @@ struct set_walk {
     uint64_t ordinal; // entries before the next one
     uint64_t skip;    // of them, still to be counted
     struct buffer name;
-    int answer;       // of each
+    int answer; // of each
 };
 
 // How much of the key all rows of one entry share.
@@ -238,8 +239,8 @@ static int list_row(const struct row *row, const struct key *k, size_t *skip_byt
     return ROW_GO_ON;
 }
 
-static int list_generation(const struct place *p, uint64_t generation, struct listing *l, uint64_t cookie,
-                           struct set_walk *w)
+static int list_generation(const struct place *p, uint64_t generation, struct listing *l,
+                           uint64_t cookie, struct set_walk *w)
 {
     struct row_cursor cursor = {0};
     w->ordinal = cookie > SET_COOKIE ? cookie - SET_COOKIE : 0;
@@ -290,8 +291,8 @@ static int list_set(const struct place *p, struct listing *l, uint64_t cookie, p
     buffer_release(&w.name);
     if (!is_own)
         l->hint_cookie = 0;
-    // Damaged: it is distrusted by now, and read again. What was given out is given out again by the
-    // caller's second call.
+    // Damaged: it is distrusted by now, and read again. What was given out is given out again by
+    // the caller's second call.
     return r == -EBADMSG ? place_want_set(p, want) : r;
 }
 

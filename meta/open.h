@@ -5,4 +5,5 @@
 
 // As repository_open; takes `config`, whatever it answers. `opener` is called once per librarian.
 int repository_open_with(const struct repository_options *o, struct repository_config *config,
-                         registry_opener *opener, struct repository **ret_repository, char **ret_why);
+                         registry_opener *opener, struct repository **ret_repository,
+                         char **ret_why);

@@ -2,10 +2,10 @@
 // place: what a folder means, and what a name in it does.
 // 1. A name is looked up by reading it strictly and, for a file, by writing the name that the row
 //    found would have and comparing: what lists one way is found only that way.
-// 2. Of what may stand in a folder (collections' parts, dataset types, `key=value`, files) no two kinds
-//    can share a name but a part and a dataset type, which are then one folder that is both.
-// 3. From a whole set that is new enough everything is answered; else single names are asked. Only a
-//    shortened name, which can't be read, needs the whole set.
+// 2. Of what may stand in a folder (collections' parts, dataset types, `key=value`, files) no two
+//    kinds can share a name but a part and a dataset type, which are then one folder that is both.
+// 3. From a whole set that is new enough everything is answered; else single names are asked. Only
+//    a shortened name, which can't be read, needs the whole set.
 // 4. Nothing here waits.
 #include "meta/place.h"
 
@@ -91,7 +91,8 @@ static void place_push(struct place *p, const struct value *v)
 {
     size_t offsets[LEVELS_MAX], from = p->texts.size_bytes;
     for (uint32_t i = 0; i < p->depth; i++)
-        offsets[i] = p->values[i].kind == VALUE_TEXT ? (size_t)(p->values[i].text.data - p->texts.data) : 0;
+        offsets[i] =
+            p->values[i].kind == VALUE_TEXT ? (size_t)(p->values[i].text.data - p->texts.data) : 0;
     if (v->kind == VALUE_TEXT) {
         buffer_append_text(&p->texts, v->text);
         buffer_append_byte(&p->texts, 0); // so that data is never NULL
@@ -161,12 +162,14 @@ static int find_folder(const struct place *p, struct want *want)
 }
 
 // The row whose key `p` now has all levels of. 0, -ENOENT, -EINPROGRESS.
-static int find_row(const struct place *p, struct row *ret_row, struct buffer *scratch, struct want *want)
+static int find_row(const struct place *p, struct row *ret_row, struct buffer *scratch,
+                    struct want *want)
 {
     struct set_id id = place_set_id(p);
     enum row_kind kind;
     BUFFER_CLEANUP record = {0};
-    int r = catalogue_find_row(p->repository->catalogue, &id, p->fresh, &p->key, &kind, ret_row, scratch);
+    int r = catalogue_find_row(p->repository->catalogue, &id, p->fresh, &p->key, &kind, ret_row,
+                               scratch);
     if (r < 0 && r != -ENOENT)
         return r;
     if (r < 0) {
@@ -187,12 +190,13 @@ struct name_search {
     const struct place *place;
     struct text name;
     struct buffer written;
-    struct value found;   // of a folder; its text is in `store`
-    struct row *row;      // of a file
+    struct value found; // of a folder; its text is in `store`
+    struct row *row;    // of a file
     struct buffer *store;
 };
 
-static int search_level(const struct row *row, const struct key *k, size_t *skip_bytes, void *context)
+static int search_level(const struct row *row, const struct key *k, size_t *skip_bytes,
+                        void *context)
 {
     struct name_search *s = context;
     const struct place *p = s->place;
@@ -213,7 +217,8 @@ static int search_level(const struct row *row, const struct key *k, size_t *skip
     return ROW_STOP_AFTER;
 }
 
-static int search_file(const struct row *row, const struct key *k, size_t *skip_bytes, void *context)
+static int search_file(const struct row *row, const struct key *k, size_t *skip_bytes,
+                       void *context)
 {
     struct name_search *s = context;
     buffer_clear(&s->written);
@@ -261,7 +266,8 @@ static int enter_level(struct place *p, struct text name, struct want *want)
     return 0;
 }
 
-static int look_up_level(struct place *p, struct text name, struct entry *ret_entry, struct want *want)
+static int look_up_level(struct place *p, struct text name, struct entry *ret_entry,
+                         struct want *want)
 {
     int r = enter_level(p, name, want);
     if (r < 0)
@@ -273,8 +279,8 @@ static int look_up_level(struct place *p, struct text name, struct entry *ret_en
     return 0;
 }
 
-static int read_file_row(struct place *p, struct text name, struct row *ret_row, struct buffer *scratch,
-                         struct want *want)
+static int read_file_row(struct place *p, struct text name, struct row *ret_row,
+                         struct buffer *scratch, struct want *want)
 {
     const struct dataset_type *t = p->type;
     struct value values[LEVELS_MAX], last;
@@ -282,7 +288,8 @@ static int read_file_row(struct place *p, struct text name, struct row *ret_row,
     uint32_t known = place_required(t, p->values, p->depth, values);
     enum value_kind kind = t->level_count ? level_element(p, p->depth)->kind : VALUE_INTEGER;
     BUFFER_CLEANUP store = {0};
-    int r = name_read_file(name, t->name, values, t->level_count ? known + 1 : 0, kind, &last, &suffix, &store);
+    int r = name_read_file(name, t->name, values, t->level_count ? known + 1 : 0, kind, &last,
+                           &suffix, &store);
     if (r == -E2BIG) {
         struct name_search s = {.place = p, .name = name, .store = scratch, .row = ret_row};
         return search(p, &s, search_file, want);
@@ -335,13 +342,11 @@ enum presence place_presence(const struct place *p, const struct collection *c,
     return own;
 }
 
-int place_want_types(const struct place *p, const struct collection *c, const struct dataset_type *t,
-                     struct want *want)
+int place_want_types(const struct place *p, const struct collection *c,
+                     const struct dataset_type *t, struct want *want)
 {
-    *want = (struct want){.kind = WANT_TYPES,
-                          .fresh = p->fresh,
-                          .collection_id = c->id,
-                          .type_id = t ? t->id : 0};
+    *want = (struct want){
+        .kind = WANT_TYPES, .fresh = p->fresh, .collection_id = c->id, .type_id = t ? t->id : 0};
     return -EINPROGRESS;
 }
 
@@ -353,8 +358,8 @@ void place_write_type(const struct dataset_type *t, struct buffer *to)
 }
 
 // A dataset type's name may be longer than a folder's can be.
-static const struct dataset_type *find_shortened_type(const struct place *p, const struct collection *c,
-                                                      struct text name)
+static const struct dataset_type *find_shortened_type(const struct place *p,
+                                                      const struct collection *c, struct text name)
 {
     BUFFER_CLEANUP written = {0};
     uint32_t count;
@@ -438,7 +443,8 @@ int place_enter(struct place *p, struct text name, struct want *want)
     return -ENOENT;
 }
 
-static int look_up_part(const struct place *p, struct text name, struct entry *ret_entry, struct want *want)
+static int look_up_part(const struct place *p, struct text name, struct entry *ret_entry,
+                        struct want *want)
 {
     const struct collection *holder;
     *ret_entry = (struct entry){.kind = ENTRY_FOLDER, .name = name};
@@ -482,7 +488,8 @@ static int look_up_root(const struct place *p, struct text name, struct entry *r
     static const struct {
         struct text name;
         enum entry_kind kind;
-    } all[] = {{{"README.txt", 10}, ENTRY_README}, {{"collections", 11}, ENTRY_FOLDER},
+    } all[] = {{{"README.txt", 10}, ENTRY_README},
+               {{"collections", 11}, ENTRY_FOLDER},
                {{"by-uuid", 7}, ENTRY_FOLDER}};
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
         if (text_equal(name, all[i].name)) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// place: what place.c, listing.c and link.c share about folders. meta's own; the door is repository.h.
+// place: what place.c, listing.c and link.c share about folders. meta's own; the door is
+// repository.h.
 #pragma once
 #include "meta/library.h"
 
@@ -7,10 +8,12 @@
 bool place_has_set(const struct place *p);
 // Its entries are files, not folders of a further level. Of a place with a type.
 bool place_is_last(const struct place *p);
-struct text place_level_name(const struct place *p); // the next level's dimension; not if it is the last
+struct text
+place_level_name(const struct place *p); // the next level's dimension; not if it is the last
 struct set_id place_set_id(const struct place *p);
 int place_want_set(const struct place *p, struct want *want); // -EINPROGRESS
-int place_want_types(const struct place *p, const struct collection *c, const struct dataset_type *t,
+int place_want_types(const struct place *p, const struct collection *c,
+                     const struct dataset_type *t,
                      struct want *want); // t NULL: all; -EINPROGRESS
 // The collection that the folder is as a part of names; NULL.
 const struct collection *place_collection(const struct place *p);

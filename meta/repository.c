@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // repository: opening one, and what can be said of it as a whole.
-// 1. Opening asks what doesn't grow with the number of datasets: configuration, attributes, the mark,
-//    and the snapshot, so that a registry that can't be read is refused here and not by the first `ls`.
+// 1. Opening asks what doesn't grow with the number of datasets: configuration, attributes, the
+//    mark, and the snapshot, so that a registry that can't be read is refused here and not by the
+//    first `ls`.
 #include <inttypes.h>
 #include <stdlib.h>
 
@@ -31,7 +32,8 @@ static uint32_t catalogue_number(struct repository *r)
 {
     BUFFER_CLEANUP identity = {0};
     buffer_format(&identity, "%s\n%s", r->config->yaml_path ? r->config->yaml_path : "",
-                  r->config->database == DATABASE_SQLITE ? r->config->database_path : r->config->database_url);
+                  r->config->database == DATABASE_SQLITE ? r->config->database_path
+                                                         : r->config->database_url);
     if (r->config->namespace_)
         buffer_format(&identity, "\n%s", r->config->namespace_);
     return catalogue_repository(r->catalogue, buffer_text(&identity));
@@ -86,8 +88,8 @@ static char *why_not(const struct repository *r, const char *what, int error)
 
 #define KNOWN_LOOK_NS NS_PER_S // a second life must not be late because the registry is
 
-// What a librarian will find out when the registry answers again. Everything in the catalogue is of an
-// older epoch until then.
+// What a librarian will find out when the registry answers again. Until then what the earlier life
+// knew last is as good as it was for that one.
 static int first_look_later(struct repository *r, int error)
 {
     bool changed;
@@ -96,7 +98,9 @@ static int first_look_later(struct repository *r, int error)
     registry_close(r->librarians[0].registry);
     r->librarians[0].registry = NULL;
     r->number = catalogue_number(r);
-    library_note_mark(r, 0, &changed);
+    atomic_store(&r->epoch, catalogue_last_epoch(r->catalogue, r->number, &r->since_unix_ns));
+    if (repository_epoch(r) == 0)
+        library_note_mark(r, 0, &changed);
     return 0;
 }
 
@@ -129,7 +133,8 @@ static int first_look(struct repository *r, int64_t limit_ns, char **ret_why)
 }
 
 int repository_open_with(const struct repository_options *o, struct repository_config *config,
-                         registry_opener *opener, struct repository **ret_repository, char **ret_why)
+                         registry_opener *opener, struct repository **ret_repository,
+                         char **ret_why)
 {
     struct repository *r = repository_new(o, config, opener);
     *ret_why = NULL;
@@ -155,7 +160,8 @@ int repository_open_with(const struct repository_options *o, struct repository_c
     return 0;
 }
 
-int repository_open(const struct repository_options *o, struct repository **ret_repository, char **ret_why)
+int repository_open(const struct repository_options *o, struct repository **ret_repository,
+                    char **ret_why)
 {
     struct repository_config *config;
     int r = repository_config_read(o->source, &o->index, &config, ret_why);
@@ -226,7 +232,8 @@ void repository_readme(const struct repository *r, struct buffer *to)
         "A file's name says its dataset type and data ID, so a copy of it still does.\n"
         "More of it is in its extended attributes: getfattr -d FILE\n"
         "  (uuid, run, data_id, checksum, ...)\n"
-        "In names `%2F` is a `/`, `%20`-like escapes are other bytes a name can't hold.\n"
+        "In names `%2F` stands for a `/` in a value, and `%` with two other digits for\n"
+        "another byte that a name can't hold.\n"
         "Use `key=value` folders to go where you want: listing a folder with a million\n"
         "datasets takes longer than opening one file by its path.\n";
     buffer_format(to, "%s\n", r->config->source);

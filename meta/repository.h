@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // repository: a Butler repository as folders and files of the tree; meta's door for Butler spaces.
 //
-// Nothing here blocks on a database. What isn't known is *wanted*: the call answers -EINPROGRESS and
-// fills a `struct want`; the caller hands it to repository_ask() with a waiter and, when the waiter
-// is called, makes the same call again, with the same `fresh` epoch. Equal wants in flight are one
+// Nothing here blocks on a database. What isn't known is *wanted*: the call answers -EINPROGRESS
+// and fills a `struct want`; the caller hands it to repository_ask() with a waiter and, when the
+// waiter is called, makes the same call again, with the same `fresh` epoch. Equal wants in flight are one
 // query. A waiter is called exactly once (by a librarian's thread, with no lock held, or by the
 // caller of repository_cancel) or, if repository_cancel answers true, never.
 //
@@ -34,8 +34,8 @@ struct repository_options {
     int64_t refresh_ns;          // how often the registry is asked whether it changed
     int64_t limit_ns;            // the most a librarian waits for the database
     uint32_t librarian_count;    // threads and connections
-    // An earlier life of this daemon read it: a registry that doesn't answer at this moment is waited
-    // for by the requests, not a reason to refuse.
+    // An earlier life of this daemon read it: a registry that doesn't answer at this moment is
+    // waited for by the requests, not a reason to refuse.
     bool is_known;
     // Called by a librarian, with no lock held, after the epoch moved on.
     void (*changed)(void *context);
@@ -49,7 +49,8 @@ void repository_close(struct repository *r); // no request may be in work
 const struct repository_config *repository_config(const struct repository *r);
 uint64_t repository_epoch(const struct repository *r);
 int64_t repository_epoch_unix_ns(const struct repository *r); // when this epoch was first seen
-void repository_status(struct repository *r, struct doc *map); // puts epoch, age, counts, last error
+// Puts epoch, age, counts, last error.
+void repository_status(struct repository *r, struct doc *map);
 void repository_refresh(struct repository *r); // check for changes now, as if `refresh` had passed
 
 enum want_kind {
@@ -70,7 +71,8 @@ struct want {
     struct uuid uuid;
     uint32_t depth;   // levels in key
     struct key key;   // WANT_ROW (all levels), WANT_FOLDER
-    struct buffer texts; // full values of cut texts (each: 4 bytes of size, bytes); want_release frees
+    // Full values of the texts that are cut in it: 4 bytes of size, bytes. want_release frees.
+    struct buffer texts;
 };
 void want_release(struct want *w);
 
@@ -101,8 +103,8 @@ struct place {
     const struct branch *branch;         // PLACE_COLLECTIONS: as a part of names; NULL
     const struct collection *collection; // with type: of which collection; NULL
     const struct dataset_type *type;     // NULL: no data IDs here
-    const struct collection *holder;     // with type: whose set has its rows (the collection, or its
-                                         // only member that may hold the type)
+    const struct collection *holder;     // with type: whose set has its rows (the collection,
+                                         // or its only member that may hold the type)
     uint32_t depth;                      // levels entered
     struct key key;                      // their values
     uint32_t cut;                        // a bit for each whose text is cut in the key
@@ -133,8 +135,8 @@ void place_release(struct place *p);
 int place_lookup(struct place *p, struct text name, struct entry *ret_entry, struct buffer *scratch,
                  struct buffer *target, struct want *want);
 
-// A listing in progress. `generation` is pinned by place_list_open and is what must be kept to go on
-// after a take-over (then: listing_reopen); the rest is a hint that makes going on fast.
+// A listing in progress. `generation` is pinned by place_list_open and is what must be kept to go
+// on after a take-over (then: listing_reopen); the rest is a hint that makes going on fast.
 struct listing {
     uint64_t generation;   // of the key set; 0: there is none in this folder
     uint64_t hint_cookie;  // the cookie that hint is for; 0: none
@@ -144,8 +146,8 @@ int place_list_open(struct place *p, struct listing *ret_listing, struct want *w
 void listing_reopen(struct repository *r, struct listing *l, uint64_t generation);
 void listing_close(struct repository *r, struct listing *l);
 // Entries after `cookie` (0: from the start), each with the cookie that continues after it.
-// Entries' cookies are > 0 and < 2^63. `each` answers 0 to go on, 1 if it had no room for this one; it
-// may not call meta. 0: the end; 1: no room. If the listing's generation is gone (another life's
+// Entries' cookies are > 0 and < 2^63. `each` answers 0 to go on, 1 if it had no room for this
+// one; it may not call meta. 0: the end; 1: no room. If the listing's generation is gone (another life's
 // catalogue), it goes on by count in the present one. Only the hint in *l changes.
 typedef int place_each(const struct entry *e, uint64_t cookie, void *context);
 int place_list(struct place *p, struct listing *l, uint64_t cookie, place_each *each, void *context,

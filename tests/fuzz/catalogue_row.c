@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Any bytes as a block of rows, under a checksum that is right: refused, or read to its end with keys
-// that rise, all inside the block, and found again by seeking. As a dataset's record. And rows made
-// of the bytes: they come back as they were written.
-// Found when planted: `more` not held against the end; a suffix kept over a restart.
+// Any bytes as a block of rows, under a checksum that is right: refused, or read to its end with
+// keys that rise, all inside the block, and found again by seeking. As a dataset's record. And rows
+// made of the bytes: they come back as they were written. Found when planted: `more` not held
+// against the end; a suffix kept over a restart.
 #include <stdint.h>
 #include <stdlib.h>
 
@@ -31,7 +31,8 @@ static void read_rows(struct text block)
         buffer_clear(&scratch);
         if (!b.is_hidden && row_from_block(key_text(&all.key), &b, &row, &scratch) == 0)
             for (uint32_t i = 0; i < row.value_count; i++)
-                check(row.values[i].kind == VALUE_INTEGER || row.values[i].text.size_bytes <= block.size_bytes);
+                check(row.values[i].kind == VALUE_INTEGER ||
+                      row.values[i].text.size_bytes <= block.size_bytes);
         if (n % 8) // one look at the checksum is dear enough
             continue;
         check(block_open(&one, block) == 0);
@@ -77,7 +78,8 @@ static void fuzz_write(const uint8_t *data, size_t size)
         struct key k = {0};
         struct value v = value_integer((int64_t)(n += 1 + data[i]));
         key_append(&k, &v, 1);
-        b = (struct block_row){.is_hidden = data[i] % 5 == 0, .mtime_unix_ns = (int64_t)(n * n * n * data[i]),
+        b = (struct block_row){.is_hidden = data[i] % 5 == 0,
+                               .mtime_unix_ns = (int64_t)(n * n * n * data[i]),
                                .size_bytes = data[i] % 7 ? (int64_t)n : SIZE_UNKNOWN,
                                .suffix = {end - data[i] % 3 % (i + 1), data[i] % 3 % (i + 1)}};
         if (!block_add(&w, key_text(&k), &b))

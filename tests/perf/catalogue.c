@@ -24,7 +24,8 @@ static void report(const char *what, int64_t count, int64_t begin_ns)
 static struct key key_of(int64_t visit, int64_t detector)
 {
     struct key k = {0};
-    struct value v[LEVELS] = {value_text(TEXT("LSSTComCam")), value_integer(20240000 + visit / 1000),
+    struct value v[LEVELS] = {value_text(TEXT("LSSTComCam")),
+                              value_integer(20240000 + visit / 1000),
                               value_integer(2024000000000 + visit), value_integer(detector)};
     for (int i = 0; i < LEVELS; i++)
         key_append(&k, &v[i], LEVELS);
@@ -46,7 +47,8 @@ static struct set_state load(struct catalogue *c, int64_t visits, int64_t detect
                 random = random * 6364136223846793005u + 1442695040888963407u;
                 memcpy(row.uuid.bytes + 8 * i, &random, 8);
             }
-            row.files[0] = (struct row_file){.suffix = TEXT(".fits"), .size_bytes = 70000000 + (int64_t)(random >> 40)};
+            row.files[0] = (struct row_file){.suffix = TEXT(".fits"),
+                                             .size_bytes = 70000000 + (int64_t)(random >> 40)};
             check(catalogue_load_row(l, &k, ROW_VISIBLE, &row) == 0);
         }
     check(catalogue_load_finish(l, &set, 1, &state) == 0);
@@ -85,10 +87,12 @@ static void look_up(struct catalogue *c, int64_t visits, int64_t detectors)
     struct buffer scratch = {0};
     for (int64_t i = 0; i < count; i++) {
         random = random * 6364136223846793005u + 1442695040888963407u;
-        struct key k = key_of((int64_t)(random >> 33) % visits, (int64_t)(random >> 20) % detectors);
+        struct key k =
+            key_of((int64_t)(random >> 33) % visits, (int64_t)(random >> 20) % detectors);
         struct row row;
         enum row_kind kind;
-        check(catalogue_find_row(c, &set, 1, &k, &kind, &row, &scratch) == 0 && kind == ROW_VISIBLE);
+        check(catalogue_find_row(c, &set, 1, &k, &kind, &row, &scratch) == 0 &&
+              kind == ROW_VISIBLE);
     }
     buffer_release(&scratch);
     report("look up", count, begin);

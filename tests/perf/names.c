@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// names: walks all of a repository's tree through meta's door, without a mount: twice by listing (the
-// first time with an empty catalogue), then looking every name up. `perf-names REPO [print]` prints the
-// paths instead (files with their size and uuid), NUL-terminated.
+// names: walks all of a repository's tree through meta's door, without a mount: twice by listing
+// (the first time with an empty catalogue), then looking every name up. `perf-names REPO [print]`
+// prints the paths instead (files with their size and uuid), NUL-terminated.
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -120,8 +120,8 @@ static void walk_all(struct repository *r, const char *what, bool prints, bool l
     buffer_release(&t.path);
     double s = (double)(clock_ns() - begin) / NS_PER_S;
     if (!prints)
-        printf("%-12s %8lld entries, %8lld files in %7.3f s: %8.0f /s\n", what, (long long)t.entries,
-               (long long)t.files, s, (double)t.entries / s);
+        printf("%-12s %8lld entries, %8lld files in %7.3f s: %8.0f /s\n", what,
+               (long long)t.entries, (long long)t.files, s, (double)t.entries / s);
 }
 
 // One path from the root on, each part looked up as the kernel does it.
@@ -159,13 +159,15 @@ static void look_up_paths(struct repository *r, const struct buffer *files, int6
         n++;
     }
     double s = (double)(clock_ns() - begin) / NS_PER_S;
-    printf("%-12s %8lld paths in %7.3f s: %8.0f /s\n", "point by point", (long long)n, s, (double)n / s);
+    printf("%-12s %8lld paths in %7.3f s: %8.0f /s\n", "point by point", (long long)n, s,
+           (double)n / s);
 }
 
-static struct repository *open_new(const char *source, const char *folder, struct catalogue **ret_catalogue)
+static struct repository *open_new(const char *source, const char *folder,
+                                   struct catalogue **ret_catalogue)
 {
-    struct repository_options o = {.source = source, .refresh_ns = NS_PER_S,
-                                   .limit_ns = 30 * NS_PER_S, .librarian_count = 2};
+    struct repository_options o = {
+        .source = source, .refresh_ns = NS_PER_S, .limit_ns = 30 * NS_PER_S, .librarian_count = 2};
     struct repository *r;
     char *why;
     check(catalogue_open(folder, 8LL << 30, &o.catalogue, &why) == 0);

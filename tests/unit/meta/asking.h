@@ -63,6 +63,7 @@ static inline int ask(struct repository *r, struct want *w)
 static inline int place_at(struct repository *r, const char *path, struct place *ret_place)
 {
     uint64_t fresh = repository_epoch(r);
+    ret_place->snapshot = NULL;
     int e = asking(r, place_root(r, fresh, ret_place, &want_));
     for (const char *at = path; e == 0 && *at;) {
         size_t size = strcspn(at, "/");

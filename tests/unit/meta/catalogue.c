@@ -129,7 +129,8 @@ static void a_whole_set_is_scanned_in_key_order(void **state)
     assert_int_equal(again.row_count, 60000);
     struct count count = {0};
     struct row_cursor cursor = {0};
-    assert_int_equal(catalogue_scan(c, s.generation, &(struct key){0}, &cursor, count_row, &count), 0);
+    assert_int_equal(catalogue_scan(c, s.generation, &(struct key){0}, &cursor, count_row, &count),
+                     0);
     assert_int_equal(count.rows, 60000);
     catalogue_close(c);
 }
@@ -208,7 +209,8 @@ static void distinct_values_of_a_level_are_found_by_skipping(void **state)
         static const int64_t wanted[] = {0, 1, 20, 2000, 60000};
         struct count count = {.skip_levels = levels};
         struct row_cursor cursor = {0};
-        assert_int_equal(catalogue_scan(c, s.generation, &(struct key){0}, &cursor, count_row, &count), 0);
+        assert_int_equal(
+            catalogue_scan(c, s.generation, &(struct key){0}, &cursor, count_row, &count), 0);
         assert_int_equal(count.rows, wanted[levels]);
     }
     catalogue_close(c);
@@ -243,8 +245,9 @@ static void single_answers_are_kept_until_the_epoch_moves(void **state)
 {
     struct catalogue *c = open_catalogue();
     BUFFER_CLEANUP scratch = {0};
-    struct key k = key_of("LSSTComCam", 20240000, 10, 1), no = key_of("LSSTComCam", 20240000, 10, 2),
-               day = prefix_of("LSSTComCam", 20240000), other = prefix_of("LSSTComCam", 20240001);
+    struct key k = key_of("LSSTComCam", 20240000, 10, 1),
+               no = key_of("LSSTComCam", 20240000, 10, 2), day = prefix_of("LSSTComCam", 20240000),
+               other = prefix_of("LSSTComCam", 20240001);
     struct row row = row_of(77);
     enum row_kind kind;
     assert_int_equal(catalogue_find_row(c, &set_a, 0, &k, &kind, &row, &scratch), -ENOENT);
@@ -513,7 +516,8 @@ static void a_full_catalogue_is_emptied_but_for_what_is_pinned(void **state)
     assert_int_equal(catalogue_set(c, &set_a, &s), 0);
     struct count count = {0};
     struct row_cursor cursor = {0};
-    assert_int_equal(catalogue_scan(c, pinned.generation, &(struct key){0}, &cursor, count_row, &count), 0);
+    assert_int_equal(
+        catalogue_scan(c, pinned.generation, &(struct key){0}, &cursor, count_row, &count), 0);
     assert_int_equal(count.rows, 12000);
     struct stat st;
     char path[128];
@@ -560,7 +564,8 @@ static void what_no_set_names_is_tidied_unless_it_is_pinned(void **state)
     assert_false(catalogue_has_generation(c, &set_a, old.generation));
     struct count count = {0};
     struct row_cursor cursor = {0};
-    assert_int_equal(catalogue_scan(c, old.generation, &(struct key){0}, &cursor, count_row, &count), 0);
+    assert_int_equal(
+        catalogue_scan(c, old.generation, &(struct key){0}, &cursor, count_row, &count), 0);
     assert_int_equal(count.rows, 0);
     assert_int_equal(catalogue_set(c, &set_a, &s), 0);
     assert_int_equal(s.epoch, 6);

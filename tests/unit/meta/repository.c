@@ -15,6 +15,7 @@
 
 #define TAI_2024 1710504037000000000
 
+// clang-format off
 static const struct memory_type types[] = {
     {"calexp", "instrument detector visit"}, // 1
     {"raw", "instrument detector exposure"},
@@ -57,29 +58,31 @@ static const struct memory_record records[] = {
 static const char *const in_tagged[] = {"tagged", NULL};
 #define LONG_50 "gggggggggggggggggggggggggggggggggggggggggggggggggg"
 #define LONG LONG_50 LONG_50 LONG_50 LONG_50 LONG_50 LONG_50
-#define BASE_DATASETS                                                                              \
-    {"calexp", "u/base", "instrument=Cam,detector=1,visit=10", in_tagged, "a.fits", NULL, 100, TAI_2024},     \
-    {"calexp", "u/base", "instrument=Cam,detector=2,visit=10", NULL, "b.fits.fz", NULL, 200},                 \
-    {"calexp", "u/base", "instrument=Cam,detector=1,visit=20", NULL, "c.fits", NULL, 300},                    \
-    {"calexp", "u/top", "instrument=Cam,detector=1,visit=10", NULL, "d.fits", NULL, 400},                     \
-    {"calexp", "u/top", "instrument=Cam,detector=2,visit=10", NULL, NULL, NULL, 500},                         \
-    {"calexp", "u/top", "instrument=Cam,detector=1,visit=11", NULL, "e.fits", "f.fits", 600},                 \
-    {"raw", "u", "instrument=Cam,detector=1,exposure=10", NULL, "raw.fits", NULL, SIZE_UNKNOWN},              \
-    {"cfg", "u/base", "", NULL, "what/config.py", NULL, 700},                                                 \
-    {"coadd", "u/raw", "band=r,skymap=sky,tract=3,patch=4", NULL, "x.fits", NULL, 800},                       \
-    {"note", "u/raw", "instrument=Cam,group=a/b", NULL, "n.json", NULL, 900},                                 \
-    {"note", "u/raw", "instrument=Cam,group=" LONG, NULL, "m.json", NULL, 901},                               \
-    {"deleted", "u/base", "instrument=Cam", NULL, NULL, NULL, 0}
-static const struct memory_dataset datasets[] = {BASE_DATASETS, {}};
+#define CAM "instrument=Cam,"
+static const struct memory_dataset datasets[] = {
+    {"calexp", "u/base", CAM "detector=1,visit=10", in_tagged, "a.fits", NULL, 100, TAI_2024},
+    {"calexp", "u/base", CAM "detector=2,visit=10", NULL, "b.fits.fz", NULL, 200},
+    {"calexp", "u/base", CAM "detector=1,visit=20", NULL, "c.fits", NULL, 300},
+    {"calexp", "u/top", CAM "detector=1,visit=10", NULL, "d.fits", NULL, 400},
+    {"calexp", "u/top", CAM "detector=2,visit=10", NULL, NULL, NULL, 500},
+    {"calexp", "u/top", CAM "detector=1,visit=11", NULL, "e.fits", "f.fits", 600},
+    {"raw", "u", CAM "detector=1,exposure=10", NULL, "raw.fits", NULL, SIZE_UNKNOWN},
+    {"cfg", "u/base", "", NULL, "what/config.py", NULL, 700},
+    {"coadd", "u/raw", "band=r,skymap=sky,tract=3,patch=4", NULL, "x.fits", NULL, 800},
+    {"note", "u/raw", CAM "group=a/b", NULL, "n.json", NULL, 900},
+    {"note", "u/raw", CAM "group=" LONG, NULL, "m.json", NULL, 901},
+    {"deleted", "u/base", "instrument=Cam", NULL, NULL, NULL, 0},
+    {}};
 static const struct memory_description before = {types, collections, records, datasets};
 
 // One more dataset, one less: u/top's winner.
 static const struct memory_dataset datasets_after[] = {
-    {"calexp", "u/base", "instrument=Cam,detector=1,visit=10", in_tagged, "a.fits", NULL, 100, TAI_2024},
-    {"calexp", "u/base", "instrument=Cam,detector=2,visit=10", NULL, "b.fits.fz", NULL, 200},
-    {"calexp", "u/base", "instrument=Cam,detector=1,visit=20", NULL, "c.fits", NULL, 300},
-    {"calexp", "u/base", "instrument=Cam,detector=2,visit=20", NULL, "g.fits", NULL, 301},
+    {"calexp", "u/base", CAM "detector=1,visit=10", in_tagged, "a.fits", NULL, 100, TAI_2024},
+    {"calexp", "u/base", CAM "detector=2,visit=10", NULL, "b.fits.fz", NULL, 200},
+    {"calexp", "u/base", CAM "detector=1,visit=20", NULL, "c.fits", NULL, 300},
+    {"calexp", "u/base", CAM "detector=2,visit=20", NULL, "g.fits", NULL, 301},
     {}};
+// clang-format on
 static const struct memory_description after = {types, collections, records, datasets_after};
 
 // The world, and a registry in front of it that can be held up.
@@ -89,8 +92,8 @@ static struct memory_world world;
 static struct {
     pthread_mutex_t mutex;
     pthread_cond_t moved;
-    int closed;   // verbs wait
-    int waiting;  // verbs that do
+    int closed;  // verbs wait
+    int waiting; // verbs that do
 } gate = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, 0};
 
 struct gated {
@@ -153,8 +156,8 @@ static int gated_page(struct registry *r, const struct snapshot *s, const struct
                       registry_each *each, void *context, bool *ret_end, uint64_t *ret_mark)
 {
     pass();
-    return BEHIND(r)->ops->page(BEHIND(r), s, t, collection_id, cursor, limit, each, context, ret_end,
-                                ret_mark);
+    return BEHIND(r)->ops->page(BEHIND(r), s, t, collection_id, cursor, limit, each, context,
+                                ret_end, ret_mark);
 }
 
 static int gated_row(struct registry *r, const struct snapshot *s, const struct dataset_type *t,
@@ -166,7 +169,8 @@ static int gated_row(struct registry *r, const struct snapshot *s, const struct 
 }
 
 static int gated_enter(struct registry *r, const struct snapshot *s, const struct dataset_type *t,
-                       const int64_t *ids, uint32_t count, const struct value *values, uint32_t depth)
+                       const int64_t *ids, uint32_t count, const struct value *values,
+                       uint32_t depth)
 {
     return BEHIND(r)->ops->enter(BEHIND(r), s, t, ids, count, values, depth);
 }
@@ -186,9 +190,15 @@ static int gated_implied(struct registry *r, const struct snapshot *s, const str
 }
 
 static const struct registry_ops gated_ops = {
-    .name = "gated",       .close = gated_close,     .mark = gated_mark,
-    .snapshot = gated_snapshot, .present = gated_present, .page = gated_page,
-    .row = gated_row,      .enter = gated_enter,     .dataset = gated_dataset,
+    .name = "gated",
+    .close = gated_close,
+    .mark = gated_mark,
+    .snapshot = gated_snapshot,
+    .present = gated_present,
+    .page = gated_page,
+    .row = gated_row,
+    .enter = gated_enter,
+    .dataset = gated_dataset,
     .implied = gated_implied,
 };
 
@@ -224,14 +234,20 @@ static struct repository_config *new_config(void)
     c->datastore_count = 2;
     c->datastores = memory_new(2 * sizeof(*c->datastores));
     for (int i = 0; i < 2; i++)
-        c->datastores[i] = (struct datastore_config){strdup("store"), strdup(folder), true, strdup("records")};
+        c->datastores[i] =
+            (struct datastore_config){strdup("store"), strdup(folder), true, strdup("records")};
     return c;
 }
 
 static void open_repository(int64_t refresh_ns)
 {
-    struct repository_options o = {.source = "memory", .catalogue = catalogue, .refresh_ns = refresh_ns,
-                                   .limit_ns = NS_PER_S, .librarian_count = 2, .changed = count_change};
+    struct repository_options o = {.source = "memory",
+                                   .catalogue = catalogue,
+                                   .refresh_ns = refresh_ns,
+                                   .limit_ns = NS_PER_S,
+                                   .librarian_count = 2,
+                                   .is_known = true,
+                                   .changed = count_change};
     char *why;
     assert_int_equal(repository_open_with(&o, new_config(), open_gated, &repo, &why), 0);
 }
@@ -391,7 +407,9 @@ static void collections_and_dataset_types_share_folders(void **state)
     assert_null(strstr(strstr(list("collections/u"), "raw") + 1, "raw"));
     assert_true(has("collections/u/raw", "coadd"));
     assert_true(has("collections/u/raw", "instrument=Cam"));
-    assert_int_equal(size_of("collections/u/raw/instrument=Cam/day_obs=20240101/exposure=10/raw_Cam_10_1.fits"), 0);
+    assert_int_equal(
+        size_of("collections/u/raw/instrument=Cam/day_obs=20240101/exposure=10/raw_Cam_10_1.fits"),
+        0);
     assert_int_equal(size_of("collections/u/raw/cfg"), -ENOENT);
 }
 
@@ -404,7 +422,8 @@ static void levels_and_files_are_listed_in_order(void **state)
                  "calexp_Cam_10_1.fits/calexp_Cam_10_2.fits.fz/");
     assert_lists("collections/u/base/cfg", "cfg.py/");
     assert_lists("collections/u/raw/coadd/skymap=sky/tract=3/patch=4", "coadd_sky_3_4_r.fits/");
-    assert_lists("collections/tagged/calexp/instrument=Cam/day_obs=20240101/visit=10", "calexp_Cam_10_1.fits/");
+    assert_lists("collections/tagged/calexp/instrument=Cam/day_obs=20240101/visit=10",
+                 "calexp_Cam_10_1.fits/");
 }
 
 static void a_type_whose_datasets_are_all_unstored_is_an_empty_folder(void **state)
@@ -417,14 +436,26 @@ static void a_type_whose_datasets_are_all_unstored_is_an_empty_folder(void **sta
 
 static void a_chain_shows_the_first_and_an_unstored_winner_hides(void **state)
 {
-    assert_int_equal(size_of("collections/chain/calexp/instrument=Cam/day_obs=20240101/visit=10/calexp_Cam_10_1.fits"), 400);
-    assert_int_equal(size_of("collections/chain/calexp/instrument=Cam/day_obs=20240101/visit=10/calexp_Cam_10_2.fits.fz"), -ENOENT);
-    assert_int_equal(size_of("collections/chain/calexp/instrument=Cam/day_obs=20240102/visit=20/calexp_Cam_20_1.fits"), 300);
+    assert_int_equal(size_of("collections/chain/calexp/instrument=Cam/day_obs=20240101/visit=10/"
+                             "calexp_Cam_10_1.fits"),
+                     400);
+    assert_int_equal(size_of("collections/chain/calexp/instrument=Cam/day_obs=20240101/visit=10/"
+                             "calexp_Cam_10_2.fits.fz"),
+                     -ENOENT);
+    assert_int_equal(size_of("collections/chain/calexp/instrument=Cam/day_obs=20240102/visit=20/"
+                             "calexp_Cam_20_1.fits"),
+                     300);
     for (int i = 0; i < 2; i++) { // first by points, then from the sets
-        assert_lists("collections/chain/calexp/instrument=Cam/day_obs=20240101/visit=10", "calexp_Cam_10_1.fits/");
-        assert_lists("collections/outer/calexp/instrument=Cam", "day_obs=20240101/day_obs=20240102/");
-        assert_int_equal(size_of("collections/outer/calexp/instrument=Cam/day_obs=20240101/visit=11/calexp_Cam_11_1.fits"), 600);
-        assert_int_equal(size_of("collections/chain/calexp/instrument=Cam/day_obs=20240101/visit=10/calexp_Cam_10_2.fits.fz"), -ENOENT);
+        assert_lists("collections/chain/calexp/instrument=Cam/day_obs=20240101/visit=10",
+                     "calexp_Cam_10_1.fits/");
+        assert_lists("collections/outer/calexp/instrument=Cam",
+                     "day_obs=20240101/day_obs=20240102/");
+        assert_int_equal(size_of("collections/outer/calexp/instrument=Cam/day_obs=20240101/"
+                                 "visit=11/calexp_Cam_11_1.fits"),
+                         600);
+        assert_int_equal(size_of("collections/chain/calexp/instrument=Cam/day_obs=20240101/"
+                                 "visit=10/calexp_Cam_10_2.fits.fz"),
+                         -ENOENT);
     }
 }
 
@@ -440,7 +471,8 @@ static void a_chain_with_one_member_of_a_type_uses_its_set(void **state)
 static void a_deep_path_is_found_without_reading_a_set(void **state)
 {
     int64_t loads = metric_get(METRIC_SET_LOADS);
-    const char *path = "collections/u/base/calexp/instrument=Cam/day_obs=20240101/visit=10/calexp_Cam_10_2.fits.fz";
+    const char *path = "collections/u/base/calexp/instrument=Cam/day_obs=20240101/visit=10/"
+                       "calexp_Cam_10_2.fits.fz";
     char part[256];
     for (const char *at = strchr(path, '/'); at; at = strchr(at + 1, '/')) {
         snprintf(part, sizeof(part), "%.*s", (int)(at - path), path);
@@ -490,28 +522,40 @@ static void a_wrong_day_above_a_visit_is_not_there(void **state)
 
 static void only_the_canonical_name_is_found(void **state)
 {
-    static const char *const names[] = {
-        "calexp_Cam_10_01.fits", "calexp_Cam_10_1.fit", "calexp_Cam_10_1", "calexp_Cam_10_1.fits.fz",
-        "calexp_Cam_10_1@x.fits", "calexp_Cam_11_1.fits", "calexp_Cam_10_%31.fits", "Calexp_Cam_10_1.fits",
-        "calexp_Cam_10_+1.fits", "calexp_Cam_10_1.fits~", "", "calexp_Cam_10_1.fits/"};
+    static const char *const names[] = {"calexp_Cam_10_01.fits",
+                                        "calexp_Cam_10_1.fit",
+                                        "calexp_Cam_10_1",
+                                        "calexp_Cam_10_1.fits.fz",
+                                        "calexp_Cam_10_1@x.fits",
+                                        "calexp_Cam_11_1.fits",
+                                        "calexp_Cam_10_%31.fits",
+                                        "Calexp_Cam_10_1.fits",
+                                        "calexp_Cam_10_+1.fits",
+                                        "calexp_Cam_10_1.fits~",
+                                        "",
+                                        "calexp_Cam_10_1.fits/"};
     for (int pass_number = 0; pass_number < 2; pass_number++) {
         struct place p;
         BUFFER_CLEANUP scratch = {0};
         struct entry e;
         assert_int_equal(place_at(repo, CALEXP "day_obs=20240101/visit=10", &p), 0);
         for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-            assert_int_equal(asking(repo, place_lookup(&p, text_of(names[i]), &e, &scratch, NULL, &want_)), -ENOENT);
+            assert_int_equal(
+                asking(repo, place_lookup(&p, text_of(names[i]), &e, &scratch, NULL, &want_)),
+                -ENOENT);
         place_release(&p);
         list("collections/u/base/calexp");
     }
-    assert_int_equal(size_of("collections/u/base/calexp/instrument=Cam/day_obs=020240101"), -ENOENT);
+    assert_int_equal(size_of("collections/u/base/calexp/instrument=Cam/day_obs=020240101"),
+                     -ENOENT);
     assert_int_equal(size_of("collections/u/base/calexp/detector=1"), -ENOENT);
 }
 
 static void a_file_is_no_folder(void **state)
 {
     struct place p;
-    assert_int_equal(place_at(repo, CALEXP "day_obs=20240101/visit=10/calexp_Cam_10_1.fits", &p), -ENOTDIR);
+    assert_int_equal(place_at(repo, CALEXP "day_obs=20240101/visit=10/calexp_Cam_10_1.fits", &p),
+                     -ENOTDIR);
     assert_int_equal(place_at(repo, "README.txt", &p), -ENOTDIR);
     assert_int_equal(place_at(repo, "by-uuid/00000000-0000-4000-8000-000000000000", &p), -ENOTDIR);
     assert_int_equal(place_at(repo, "nothing", &p), -ENOENT);
@@ -550,7 +594,8 @@ static void a_uuid_leads_to_the_file_in_its_run(void **state)
         uint32_t position;
         const char *target;
     } cases[] = {
-        {1, "../collections/u/base/calexp/instrument=Cam/day_obs=20240101/visit=10/calexp_Cam_10_2.fits.fz"},
+        {1, "../collections/u/base/calexp/instrument=Cam/day_obs=20240101/visit=10/"
+            "calexp_Cam_10_2.fits.fz"},
         {7, "../collections/u/base/cfg/cfg.py"},
         {8, "../collections/u/raw/coadd/skymap=sky/tract=3/patch=4/coadd_sky_3_4_r.fits"},
     };
@@ -578,7 +623,8 @@ static void a_dataset_is_known_by_its_id(void **state)
     struct uuid u = memory_uuid(5);
     struct dataset *d;
     BUFFER_CLEANUP json = {0};
-    assert_int_equal(asking(repo, repository_dataset(repo, repository_epoch(repo), &u, &d, &want_)), 0);
+    assert_int_equal(asking(repo, repository_dataset(repo, repository_epoch(repo), &u, &d, &want_)),
+                     0);
     assert_true(text_equal(d->type, TEXT("calexp")));
     assert_true(text_equal(d->run, TEXT("u/top")));
     assert_int_equal(d->file_count, 2);
@@ -586,7 +632,8 @@ static void a_dataset_is_known_by_its_id(void **state)
     assert_int_equal(d->files[1].datastore, 1);
     assert_int_equal(d->value_count, 4);
     dataset_free(d);
-    assert_int_equal(asking(repo, repository_data_id(repo, repository_epoch(repo), &u, &json, &want_)), 0);
+    assert_int_equal(
+        asking(repo, repository_data_id(repo, repository_epoch(repo), &u, &json, &want_)), 0);
     cleanup(cleanup_doc_free) struct doc *doc = NULL;
     char *why;
     assert_int_equal(doc_parse_json(buffer_text(&json), &doc, &why), 0);
@@ -597,8 +644,11 @@ static void a_dataset_is_known_by_its_id(void **state)
     for (size_t i = 1; i < doc_count(doc); i++)
         assert_true(text_compare(doc_key(doc, i - 1), doc_key(doc, i)) < 0);
     struct uuid none = memory_uuid(1000);
-    assert_int_equal(asking(repo, repository_dataset(repo, repository_epoch(repo), &none, &d, &want_)), -ENOENT);
-    assert_int_equal(asking(repo, repository_data_id(repo, repository_epoch(repo), &none, &json, &want_)), -ENOENT);
+    assert_int_equal(
+        asking(repo, repository_dataset(repo, repository_epoch(repo), &none, &d, &want_)), -ENOENT);
+    assert_int_equal(
+        asking(repo, repository_data_id(repo, repository_epoch(repo), &none, &json, &want_)),
+        -ENOENT);
 }
 
 static void a_size_that_is_not_recorded_is_asked_of_the_disk(void **state)
@@ -608,14 +658,18 @@ static void a_size_that_is_not_recorded_is_asked_of_the_disk(void **state)
     FILE *f = fopen(path, "w");
     fputs("123456", f);
     fclose(f);
-    assert_int_equal(size_of("collections/u/raw/instrument=Cam/day_obs=20240101/exposure=10/raw_Cam_10_1.fits"), 6);
+    assert_int_equal(
+        size_of("collections/u/raw/instrument=Cam/day_obs=20240101/exposure=10/raw_Cam_10_1.fits"),
+        6);
 }
 
 static void a_change_is_seen_after_the_refresh_and_told_once(void **state)
 {
-    const char *winner = "collections/chain/calexp/instrument=Cam/day_obs=20240101/visit=10/calexp_Cam_10_1.fits";
+    const char *winner =
+        "collections/chain/calexp/instrument=Cam/day_obs=20240101/visit=10/calexp_Cam_10_1.fits";
     assert_int_equal(size_of(winner), 400);
-    assert_lists("collections/chain/calexp/instrument=Cam/day_obs=20240102/visit=20", "calexp_Cam_20_1.fits/");
+    assert_lists("collections/chain/calexp/instrument=Cam/day_obs=20240102/visit=20",
+                 "calexp_Cam_20_1.fits/");
     change(&after);
     assert_int_equal(atomic_load(&changes), 1);
     assert_int_equal(size_of(winner), 100);
@@ -648,7 +702,8 @@ static void a_listing_keeps_its_generation_while_the_repository_changes(void **s
     assert_int_equal(asking(repo, place_list_open(&p, &l, &want_)), 0);
     assert_int_equal(asking(repo, place_list(&p, &l, 0, note, &got, &want_)), 1);
     place_release(&p);
-    change(&(struct memory_description){types, collections, records, (struct memory_dataset[]){{}}});
+    change(
+        &(struct memory_description){types, collections, records, (struct memory_dataset[]){{}}});
     change(&before); // new generations
     list(path);
     catalogue->opened_ns -= 3600 * NS_PER_S;
@@ -717,6 +772,33 @@ static void a_silent_database_is_an_error_for_who_asks_and_nobody_else(void **st
     assert_true(doc_bool(doc_get(again, "registry_answers"), false));
 }
 
+static void a_second_life_goes_on_while_the_registry_is_silent(void **state)
+{
+    const char *known = CALEXP "day_obs=20240101/visit=10/calexp_Cam_10_1.fits";
+    struct uuid u = memory_uuid(5);
+    struct dataset *d;
+    assert_int_equal(size_of(known), 100);
+    assert_int_equal(asking(repo, repository_dataset(repo, repository_epoch(repo), &u, &d, &want_)),
+                     0);
+    dataset_free(d);
+    uint64_t epoch = repository_epoch(repo);
+    repository_close(repo);
+    memory_world_fail(&world, -ETIMEDOUT, 0, 1000000);
+    open_repository(3600 * NS_PER_S);
+    assert_int_equal(repository_epoch(repo), epoch);
+    assert_int_equal(asking(repo, repository_dataset(repo, epoch, &u, &d, &want_)), 0);
+    dataset_free(d);
+    assert_int_equal(size_of(known), -ETIMEDOUT); // snapshots aren't kept
+    memory_world_fail(&world, 0, 0, 0);
+    atomic_store(&changes, 0);
+    uint64_t asked = verbs();
+    assert_int_equal(size_of(known), 100);
+    assert_int_equal(verbs(), asked + 2); // the mark and the snapshot; the row is still known
+    assert_int_equal(repository_epoch(repo), epoch);
+    change(&after);
+    assert_int_equal(atomic_load(&changes), 1);
+}
+
 static void a_lost_connection_is_opened_again(void **state)
 {
     memory_world_fail(&world, -EIO, 0, 1);
@@ -769,7 +851,8 @@ static void equal_wants_are_one_query(void **state)
 static void a_waiter_that_was_cancelled_is_never_called(void **state)
 {
     struct want want = {0};
-    struct waiter waiters[3] = {{.ready = count_call}, {.ready = count_call}, {.ready = count_call}};
+    struct waiter waiters[3] = {
+        {.ready = count_call}, {.ready = count_call}, {.ready = count_call}};
     make_want(CALEXP "day_obs=20240101/visit=10/calexp_Cam_10_1.fits", &want);
     atomic_store(&calls, 0);
     gate_set(1);
@@ -789,7 +872,8 @@ static void a_waiter_that_was_cancelled_is_never_called(void **state)
 
 static void a_long_job_leaves_a_librarian_for_the_short_ones(void **state)
 {
-    struct waiter waiters[3] = {{.ready = count_call}, {.ready = count_call}, {.ready = count_call}};
+    struct waiter waiters[3] = {
+        {.ready = count_call}, {.ready = count_call}, {.ready = count_call}};
     atomic_store(&calls, 0);
     gate_set(1);
     for (int i = 0; i < 3; i++) {
@@ -847,7 +931,8 @@ static void a_catalogue_that_cannot_be_written_keeps_nobody_waiting(void **state
     assert_true(size_of("by-uuid/00000000-0000-4000-8000-000000000001") > 0);
     struct uuid u = memory_uuid(5);
     BUFFER_CLEANUP json = {0};
-    assert_int_equal(asking(repo, repository_data_id(repo, repository_epoch(repo), &u, &json, &want_)), 0);
+    assert_int_equal(
+        asking(repo, repository_data_id(repo, repository_epoch(repo), &u, &json, &want_)), 0);
     struct place p;
     struct listing at;
     assert_int_equal(place_at(repo, "collections/u/base/calexp", &p), 0);
@@ -860,7 +945,7 @@ static void a_set_is_read_again_if_the_registry_changes_between_pages(void **sta
     // 45,000 datasets are three pages; the change comes while the second is held up.
     enum { COUNT = 45000 };
     struct memory_dataset *many = memory_new((COUNT + 1) * sizeof(*many));
-    char (*ids)[48] = memory_new(COUNT * sizeof(*ids));
+    char(*ids)[48] = memory_new(COUNT * sizeof(*ids));
     for (int i = 0; i < COUNT; i++) {
         snprintf(ids[i], sizeof(ids[i]), "instrument=Cam,group=%d", i);
         many[i] = (struct memory_dataset){"note", "u/raw", ids[i], NULL, "x.json", NULL, i};
@@ -959,7 +1044,8 @@ static void *ask_and_cancel(void *argument)
 {
     struct want want = {.kind = WANT_SET, .collection_id = 4, .type_id = 1};
     while (!atomic_load(&is_over)) {
-        struct asking a = {.waiter.ready = asking_ready, .mutex = PTHREAD_MUTEX_INITIALIZER,
+        struct asking a = {.waiter.ready = asking_ready,
+                           .mutex = PTHREAD_MUTEX_INITIALIZER,
                            .called = PTHREAD_COND_INITIALIZER};
         want.fresh = repository_epoch(repo);
         repository_ask(repo, &want, &a.waiter);
@@ -1037,6 +1123,7 @@ int main(void)
         T(a_listing_whose_generation_is_gone_goes_on_by_count),
         T(a_request_is_content_with_what_was_true_when_it_came),
         T(a_silent_database_is_an_error_for_who_asks_and_nobody_else),
+        T(a_second_life_goes_on_while_the_registry_is_silent),
         T(a_lost_connection_is_opened_again),
         T(equal_wants_are_one_query),
         T(a_waiter_that_was_cancelled_is_never_called),
