@@ -179,6 +179,17 @@ static struct repository *open_new(const char *source, const char *folder,
     return r;
 }
 
+static void print_memory(void)
+{
+    char line[256];
+    FILE *f = fopen("/proc/self/status", "r");
+    while (f && fgets(line, sizeof(line), f))
+        if (strncmp(line, "RssAnon", 7) == 0)
+            printf("%s", line);
+    if (f)
+        fclose(f);
+}
+
 int main(int argc, char **argv)
 {
     char folder[] = "/tmp/names-XXXXXX", command[64];
@@ -195,6 +206,7 @@ int main(int argc, char **argv)
         printf("open in %.1f ms\n", (double)(clock_ns() - begin) / NS_PER_MS);
         walk_all(r, "cold", false, false, NULL);
         walk_all(r, "warm", false, false, NULL);
+        print_memory();
         walk_all(r, "looked up", false, true, &files);
         repository_close(r);
         catalogue_close(c);
