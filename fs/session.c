@@ -69,6 +69,28 @@ bool session_request_is_resent(void)
     return current.is_resent;
 }
 
+static _Thread_local struct {
+    char *data;
+    size_t room_bytes;
+} scratch;
+
+static void scratch_free(void)
+{
+    free(scratch.data);
+    scratch.data = NULL;
+    scratch.room_bytes = 0;
+}
+
+char *session_scratch(size_t size_bytes)
+{
+    if (scratch.room_bytes < size_bytes) {
+        scratch_free();
+        scratch.data = memory_grow(NULL, size_bytes, 1);
+        scratch.room_bytes = size_bytes;
+    }
+    return scratch.data;
+}
+
 const struct session_kernel *session_kernel(const struct session *s)
 {
     return &s->kernel;
@@ -253,6 +275,7 @@ static void *worker_run(void *argument)
         request_run(s, &buf);
     }
     free(buf.mem);
+    scratch_free();
     atomic_fetch_sub(&s->running, 1);
     sem_post(&s->ended);
     return NULL;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // session: our side of the FUSE connection: libfuse's session with a receive loop of our own, so that a
-// later daemon can go on where an earlier one died (kernel.md section 8): the INIT request of the
+// later daemon can go on where an earlier one died: the INIT request of the
 // first life is kept in the state and given to libfuse again, then the kernel is asked to send every
 // unanswered request once more. Requests that come again are told apart (`is_resent`), and one that
 // was in work at two crashes is answered EIO.
@@ -43,3 +43,6 @@ void session_backing_close(struct session *s, int32_t backing_id);
 void session_request_set(uint64_t unique, bool is_resent);
 uint64_t session_request_unique(void);
 bool session_request_is_resent(void);
+
+// Memory of this thread for one answer: kept from request to request, freed when the worker ends.
+char *session_scratch(size_t size_bytes);

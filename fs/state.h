@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // state: what must outlive the daemon's process, in a memfd that the supervisor holds: the saved INIT
 // request, which nodes the kernel knows, which handles are open, which backing ids are registered,
-// which requests were in work. A new daemon maps it, checks it and goes on (kernel.md section 8).
+// which requests were in work. A new daemon maps it, checks it and goes on.
 //
 // The file is sparse: each table has its own wide range of it and takes memory only where it was
 // used. Everything is written so that a kill between any two stores leaves a state that state_open
@@ -26,7 +26,7 @@
 
 enum node_kind { NODE_FREE, NODE_FOLDER, NODE_LINK, NODE_README, NODE_FILE };
 
-// How a file node is open; the kernel allows no mixture on one inode (kernel.md section 2):
+// How a file node is open; the kernel allows no mixture on one inode:
 //
 //          open, passthrough possible          last release
 //   NONE ──────────────────────────▶ PASSTHROUGH ──────────▶ NONE

@@ -4,7 +4,7 @@
 // keeps the descriptor and reads for the kernel.
 //
 // Invariants
-//  1. A node is open in one mode at a time, and by passthrough with one backing id (kernel.md 2).
+//  1. A node is open in one mode at a time, and by passthrough with one backing id .
 //  2. An artifact that was replaced while its node is open makes the node stale: the open is answered
 //     ESTALE once, the kernel looks the name up again and gets a new node for the new artifact; who has
 //     the old one open keeps it.
@@ -304,12 +304,6 @@ static int readme_read(struct op *op)
     return 0;
 }
 
-// Each thread keeps the buffer it needed: pread and one copy are faster than splice (kernel.md 2).
-static _Thread_local struct {
-    char *data;
-    size_t room_bytes;
-} reading;
-
 int butler_read(struct op *op)
 {
     struct local_handle local;
@@ -320,15 +314,12 @@ int butler_read(struct op *op)
         if (r < 0)
             return r;
     }
-    if (reading.room_bytes < op->size_bytes) {
-        free(reading.data);
-        reading.data = memory_grow(NULL, op->size_bytes, 1);
-        reading.room_bytes = op->size_bytes;
-    }
-    ssize_t n = pread(local.fd, reading.data, op->size_bytes, op->offset);
+    // pread and one copy are faster than splice here.
+    char *data = session_scratch(op->size_bytes);
+    ssize_t n = pread(local.fd, data, op->size_bytes, op->offset);
     if (n < 0)
         return errno == EIO ? -EREMOTEIO : -errno;
     metric_add(METRIC_READ_BYTES, n);
-    fuse_reply_buf(op->req, reading.data, (size_t)n);
+    fuse_reply_buf(op->req, data, (size_t)n);
     return 0;
 }
