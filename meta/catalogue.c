@@ -1,14 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// catalogue: its life, and its small records: repositories, sets, datasets.
-// 1. Every record begins with magic, version and length; one that doesn't, or of another length,
-//    counts as absent.
-// 2. A generation number is never used for two things, in any life of the catalogue: the count goes
+// catalogue: its life, and what it knows of repositories and datasets.
+// 1. A generation number is never used for two things, in any life of the catalogue: the count goes
 //    on from the clock or from what is there, whichever is more.
-// 3. Every generation with rows is named by exactly one set or stands in `dead`.
-// 4. The file `owner` counts lives that ended before they were long enough to be trusted. LMDB's
+// 2. The file `owner` counts lives that ended before they were long enough to be trusted. LMDB's
 //    pages have no checksums: a damaged one may end the process each time it is read. So after 20
 //    such lives the catalogue starts empty, which is before a supervisor gives up.
-// 5. What is known of repositories is kept in memory too and written again to a new environment, so
+// 3. What is known of repositories is kept in memory too and written again to a new environment, so
 //    that their numbers and epochs outlive it.
 #include "meta/catalogue_store.h"
 
@@ -24,29 +21,7 @@
 #define OWNER_WAIT_NS (2 * NS_PER_S) // one that is dying gives its lock back in no time
 #define SHORT_LIVES_MAX 20
 
-struct record_head {
-    uint16_t magic;
-    uint8_t version;
-    uint8_t zero;
-    uint32_t length_bytes;
-};
-
-enum {
-    MAGIC_SET = 0x6273,
-    MAGIC_HEADER = 0x6267,
-    MAGIC_DATASET = 0x6264,
-    MAGIC_REPOSITORY = 0x6270
-};
-
-struct set_record {
-    struct record_head head;
-    uint64_t generation, epoch, row_count, is_whole;
-};
-
-struct header_record {
-    struct record_head head;
-    uint8_t set[20];
-};
+enum { MAGIC_DATASET = 0x6264, MAGIC_REPOSITORY = 0x6270 };
 
 struct repository_record {
     struct record_head head;
@@ -60,197 +35,7 @@ struct dataset_head {
     uint64_t epoch;
 };
 
-static struct record_head head_of(uint16_t magic, size_t length_bytes)
-{
-    return (struct record_head){
-        .magic = magic, .version = 1, .length_bytes = (uint32_t)length_bytes};
-}
-
-// Copies a record of a fixed size (or the fixed beginning of one); false: counts as absent.
-static bool record_read(const MDB_val *v, uint16_t magic, void *record, size_t size_bytes,
-                        bool may_go_on)
-{
-    struct record_head head;
-    if (v->mv_size < size_bytes || (!may_go_on && v->mv_size != size_bytes))
-        return false;
-    memcpy(&head, v->mv_data, sizeof(head));
-    if (head.magic != magic || head.version != 1 || head.zero || head.length_bytes != v->mv_size)
-        return false;
-    memcpy(record, v->mv_data, size_bytes);
-    return true;
-}
-
-static void put_big_endian(uint8_t *to, uint64_t value, size_t size_bytes)
-{
-    for (size_t i = 0; i < size_bytes; i++)
-        to[i] = (uint8_t)(value >> (8 * (size_bytes - 1 - i)));
-}
-
-// Sets.
-
-static MDB_val set_key(uint8_t key[20], const struct set_id *id)
-{
-    put_big_endian(key, id->repository, 4);
-    put_big_endian(key + 4, (uint64_t)id->collection_id, 8);
-    put_big_endian(key + 12, (uint64_t)id->type_id, 8);
-    return (MDB_val){20, key};
-}
-
-int set_read(struct store *s, MDB_txn *txn, const struct set_id *id, struct set_state *ret_state)
-{
-    uint8_t bytes[20];
-    MDB_val key = set_key(bytes, id), data;
-    struct set_record record;
-    int rc = mdb_get(txn, s->sets, &key, &data);
-    if (rc)
-        return rc;
-    if (!record_read(&data, MAGIC_SET, &record, sizeof(record), false))
-        return MDB_NOTFOUND;
-    *ret_state = (struct set_state){.generation = record.generation,
-                                    .epoch = record.epoch,
-                                    .is_whole = record.is_whole == 1,
-                                    .row_count = record.row_count};
-    return 0;
-}
-
-static int dead_put(struct write *w, uint64_t generation, bool is_dead)
-{
-    uint8_t bytes[8];
-    put_big_endian(bytes, generation, 8);
-    MDB_val key = {8, bytes}, data = {1, bytes};
-    if (is_dead)
-        return mdb_put(w->txn, w->store->dead, &key, &data, 0);
-    int rc = mdb_del(w->txn, w->store->dead, &key, NULL);
-    return rc == MDB_NOTFOUND ? 0 : rc;
-}
-
-int dead_add(struct write *w, uint64_t generation)
-{
-    return dead_put(w, generation, true);
-}
-
-int dead_has(struct write *w, uint64_t generation)
-{
-    uint8_t bytes[8];
-    put_big_endian(bytes, generation, 8);
-    MDB_val key = {8, bytes}, data;
-    return mdb_get(w->txn, w->store->dead, &key, &data);
-}
-
-int dead_remove(struct write *w, uint64_t generation)
-{
-    return dead_put(w, generation, false);
-}
-
-bool set_generation(const MDB_val *record, uint64_t *ret_generation)
-{
-    struct set_record set;
-    if (!record_read(record, MAGIC_SET, &set, sizeof(set), false))
-        return false;
-    *ret_generation = set.generation;
-    return true;
-}
-
-int set_write(struct write *w, const struct set_id *id, const struct set_state *state)
-{
-    struct set_state old;
-    int rc = set_read(w->store, w->txn, id, &old);
-    if (rc && rc != MDB_NOTFOUND)
-        return rc;
-    if (!rc && old.generation != state->generation && (rc = dead_add(w, old.generation)))
-        return rc;
-    rc = dead_put(w, state->generation, false);
-    if (rc)
-        return rc;
-    uint8_t bytes[20];
-    struct set_record record = {.head = head_of(MAGIC_SET, sizeof(record)),
-                                .generation = state->generation,
-                                .epoch = state->epoch,
-                                .row_count = state->row_count,
-                                .is_whole = state->is_whole};
-    MDB_val key = set_key(bytes, id), data = {sizeof(record), &record};
-    return mdb_put(w->txn, w->store->sets, &key, &data, 0);
-}
-
-int catalogue_set(struct catalogue *c, const struct set_id *id, struct set_state *ret_state)
-{
-    struct read_slot *s;
-    struct set_state state;
-    int r = read_begin(c, &s);
-    if (r < 0)
-        return r;
-    r = store_errno(set_read(s->store, s->txn, id, &state));
-    read_end(s);
-    if (r == 0 && pin_is_distrusted(c, state.generation))
-        r = -ENOENT;
-    if (r == 0)
-        *ret_state = state;
-    return r;
-}
-
-// Generations.
-
-MDB_val rows_key(struct rows_key *k, uint64_t generation, enum section section, struct text key)
-{
-    check(key.size_bytes <= KEY_BYTES_MAX);
-    put_big_endian(k->bytes, generation, 8);
-    k->bytes[8] = (uint8_t)section;
-    if (key.size_bytes)
-        memcpy(k->bytes + ROWS_KEY_PREFIX, key.data, key.size_bytes);
-    k->size_bytes = ROWS_KEY_PREFIX + key.size_bytes;
-    return (MDB_val){k->size_bytes, k->bytes};
-}
-
-bool rows_key_generation(const MDB_val *v, uint64_t *ret_generation)
-{
-    const uint8_t *bytes = v->mv_data;
-    if (v->mv_size < ROWS_KEY_PREFIX)
-        return false;
-    *ret_generation = 0;
-    for (int i = 0; i < 8; i++)
-        *ret_generation = *ret_generation << 8 | bytes[i];
-    return true;
-}
-
-bool rows_key_is(const MDB_val *v, uint64_t generation, enum section section, struct text *ret_key)
-{
-    uint64_t g;
-    if (!rows_key_generation(v, &g) || g != generation || ((uint8_t *)v->mv_data)[8] != section)
-        return false;
-    if (v->mv_size - ROWS_KEY_PREFIX > KEY_BYTES_MAX)
-        return false;
-    *ret_key = text_slice(text_of_val(v), ROWS_KEY_PREFIX, v->mv_size);
-    return true;
-}
-
-int header_write(struct write *w, uint64_t generation, const struct set_id *id)
-{
-    struct rows_key bytes;
-    struct header_record record = {.head = head_of(MAGIC_HEADER, sizeof(record))};
-    set_key(record.set, id);
-    MDB_val key = rows_key(&bytes, generation, SECTION_HEADER, (struct text){0});
-    MDB_val data = {sizeof(record), &record};
-    return mdb_put(w->txn, w->store->rows, &key, &data, 0);
-}
-
-bool catalogue_has_generation(struct catalogue *c, const struct set_id *id, uint64_t generation)
-{
-    struct read_slot *s;
-    struct rows_key bytes;
-    struct header_record record;
-    uint8_t set[20];
-    if (read_begin(c, &s) < 0)
-        return false;
-    MDB_val key = rows_key(&bytes, generation, SECTION_HEADER, (struct text){0}), data;
-    set_key(set, id);
-    bool has = mdb_get(s->txn, s->store->rows, &key, &data) == 0 &&
-               record_read(&data, MAGIC_HEADER, &record, sizeof(record), false) &&
-               memcmp(record.set, set, sizeof(set)) == 0;
-    read_end(s);
-    return has && !pin_is_distrusted(c, generation);
-}
-
-// Invariant 2. LMDB orders both databases by generation.
+// Invariant 1. LMDB orders both databases by generation.
 static void generation_start(struct catalogue *c)
 {
     uint64_t next = (uint64_t)(clock_unix_ns() / NS_PER_S) << 20, last;
@@ -288,7 +73,7 @@ static MDB_val repository_key(uint8_t key[17], const uint8_t identity[16])
 static int repository_write(struct write *w, const struct known_repository *k)
 {
     uint8_t bytes[17];
-    struct repository_record record = {.head = head_of(MAGIC_REPOSITORY, sizeof(record)),
+    struct repository_record record = {.head = record_head(MAGIC_REPOSITORY, sizeof(record)),
                                        .number = k->number,
                                        .mark = k->mark,
                                        .epoch = k->epoch,
@@ -407,7 +192,7 @@ uint64_t catalogue_last_epoch(struct catalogue *c, uint32_t repository, int64_t 
 static MDB_val dataset_key(uint8_t key[21], uint32_t repository, const struct uuid *uuid,
                            enum dataset_record which)
 {
-    put_big_endian(key, repository, 4);
+    record_put_number(key, repository, 4);
     memcpy(key + 4, uuid->bytes, 16);
     key[20] = (uint8_t)which;
     return (MDB_val){21, key};
@@ -437,7 +222,7 @@ int catalogue_put_dataset(struct catalogue *c, uint32_t repository, const struct
 {
     uint8_t key[21];
     struct dataset_put put = {.key = dataset_key(key, repository, uuid, which), .record = record};
-    put.head.head = head_of(MAGIC_DATASET, sizeof(put.head) + record.size_bytes);
+    put.head.head = record_head(MAGIC_DATASET, sizeof(put.head) + record.size_bytes);
     put.head.epoch = epoch;
     return catalogue_write(c, put_dataset_body, &put);
 }
@@ -498,7 +283,7 @@ void catalogue_trust(struct catalogue *c)
         lives_write(c, 0);
 }
 
-// Invariant 4.
+// Invariant 2.
 static void lives_count(struct catalogue *c, char **ret_why)
 {
     uint32_t lives = 0;

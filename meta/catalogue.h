@@ -5,8 +5,8 @@
 // reboot or with a format it doesn't know it starts empty. Records read from it are checked.
 //
 // What is in it:
-//   sets      (repository, collection, type) -> which generation of rows, of which epoch, whole or
-//             partial
+//   sets      (repository, collection, type; whole or partial) -> which generation of rows, of which
+//             epoch
 //   rows      (generation, rows or hidden or folders, key) -> a block of rows, sorted
 //   datasets  (repository, uuid) -> dataset with its files, of which epoch
 // A whole generation is written once, sorted, and never changed; a partial one gains single
@@ -57,7 +57,7 @@ struct set_state {
     uint64_t row_count;  // visible rows of a whole set
 };
 
-// -ENOENT.
+// The whole one. -ENOENT.
 int catalogue_set(struct catalogue *c, const struct set_id *id, struct set_state *ret_state);
 // Whether rows of that generation are still there and are of that set.
 bool catalogue_has_generation(struct catalogue *c, const struct set_id *id, uint64_t generation);
@@ -136,8 +136,8 @@ int catalogue_merge(struct catalogue *c, const uint64_t *generations, size_t cou
                     const struct set_id *id, uint64_t epoch, struct set_state *ret_state);
 
 // Keeps one answer: of a row (VISIBLE with its row, HIDDEN) or a folder (ENTERED, REFUSED). Goes to
-// the set's partial generation, a new one if that is older than `epoch`; does nothing where the set
-// is newer, or whole and as new.
+// the set's partial generation, a new one if that is older than `epoch`; does nothing where that is
+// newer, or a whole one is as new.
 int catalogue_put_answer(struct catalogue *c, const struct set_id *id, uint64_t epoch,
                          const struct key *k, enum row_kind kind, const struct row *row);
 

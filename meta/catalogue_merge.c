@@ -91,7 +91,9 @@ static int end_body(struct write *w, void *context)
     int rc = flush_body(w, g);
     if (!rc)
         rc = header_write(w, g->state.generation, g->id);
-    return rc ? rc : set_write(w, g->id, &g->state);
+    if (!rc)
+        rc = set_write(w, g->id, &g->state);
+    return rc ? rc : set_forget_answers(w, g->id, g->state.epoch);
 }
 
 int generation_end(struct generation *g, int error, struct set_state *ret_state)

@@ -85,14 +85,14 @@ static int find_block_row(struct read_slot *s, uint64_t generation, struct text 
     return r == 1 && text_equal(key_text(&reader.key), key) ? 0 : MDB_NOTFOUND;
 }
 
-// The set's state if it is good for `fresh`.
+// The whole set, else the partial one, if it is good for `fresh`.
 static int set_current(struct catalogue *c, struct read_slot *s, const struct set_id *id,
                        uint64_t fresh, struct set_state *ret_state)
 {
-    int rc = set_read(s->store, s->txn, id, ret_state);
-    if (!rc && (ret_state->epoch < fresh || pin_is_distrusted(c, ret_state->generation)))
-        rc = MDB_NOTFOUND;
-    return rc;
+    int rc = set_read(c, s->store, s->txn, id, true, ret_state);
+    if (rc == MDB_NOTFOUND || (!rc && ret_state->epoch < fresh))
+        rc = set_read(c, s->store, s->txn, id, false, ret_state);
+    return !rc && ret_state->epoch < fresh ? MDB_NOTFOUND : rc;
 }
 
 int catalogue_find_row(struct catalogue *c, const struct set_id *id, uint64_t fresh,
@@ -331,13 +331,14 @@ static int put_answer_body(struct write *w, void *context)
 {
     const struct answer_put *put = context;
     struct set_state state;
-    int rc = set_read(w->store, w->txn, put->id, &state);
-    if (rc && rc != MDB_NOTFOUND)
+    int rc = set_read(w->c, w->store, w->txn, put->id, true, &state);
+    if (!rc && state.epoch >= put->epoch)
+        return 0; // it is in there
+    if (!rc || rc == MDB_NOTFOUND)
+        rc = set_read(w->c, w->store, w->txn, put->id, false, &state);
+    if ((rc && rc != MDB_NOTFOUND) || (!rc && state.epoch > put->epoch))
         return rc;
-    bool is_there = !rc && !pin_is_distrusted(w->c, state.generation);
-    if (is_there && (state.epoch > put->epoch || (state.is_whole && state.epoch == put->epoch)))
-        return 0;
-    if (!is_there || state.is_whole || state.epoch < put->epoch) {
+    if (rc == MDB_NOTFOUND || state.epoch < put->epoch) {
         state = (struct set_state){.generation = atomic_fetch_add(&w->c->next_generation, 1),
                                    .epoch = put->epoch};
         rc = header_write(w, state.generation, put->id) ?: set_write(w, put->id, &state);

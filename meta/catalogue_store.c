@@ -14,7 +14,7 @@
 
 #include "base/log.h"
 
-#define FORMAT "butlerfs catalogue 1"
+#define FORMAT "butlerfs catalogue 2"
 #define SIZE_MIN_BYTES (1 << 20)
 #define MEMORY_MAX_BYTES (1LL << 30)
 

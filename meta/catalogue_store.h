@@ -21,6 +21,7 @@
 
 enum section { SECTION_HEADER, SECTION_ROWS, SECTION_HIDDEN, SECTION_FOLDERS };
 
+#define SET_KEY_BYTES 21
 #define ROWS_KEY_PREFIX 9 // generation, big-endian, and section
 
 struct rows_key {
@@ -117,9 +118,25 @@ int catalogue_write(struct catalogue *c, write_body *body, void *context);
 // For those who write beside it: the disk is full or failing (a positive errno). 0: moved.
 int catalogue_give_up_disk(struct catalogue *c, int error);
 
-// Sets and generations inside a transaction, in catalogue.c; rc.
-int set_read(struct store *s, MDB_txn *txn, const struct set_id *id, struct set_state *ret_state);
-// Names the generation; what was named before becomes dead, `state`'s is dead no more.
+// What all records begin with, in catalogue_sets.c.
+struct record_head {
+    uint16_t magic;
+    uint8_t version;
+    uint8_t zero;
+    uint32_t length_bytes;
+};
+struct record_head record_head(uint16_t magic, size_t length_bytes);
+// Copies a record of a fixed size (or the fixed beginning of one); false: counts as absent.
+bool record_read(const MDB_val *v, uint16_t magic, void *record, size_t size_bytes,
+                 bool may_go_on);
+void record_put_number(uint8_t *to, uint64_t value, size_t size_bytes); // big-endian, for keys
+
+// Sets and generations inside a transaction, in catalogue_sets.c; rc.
+int set_read(struct catalogue *c, struct store *s, MDB_txn *txn, const struct set_id *id,
+             bool is_whole, struct set_state *ret_state);
+int set_forget_answers(struct write *w, const struct set_id *id, uint64_t epoch);
+// Names the generation; what was named before becomes dead, `state`'s is dead no more (unless what
+// is named is newer).
 int set_write(struct write *w, const struct set_id *id, const struct set_state *state);
 int dead_add(struct write *w, uint64_t generation);
 int dead_has(struct write *w, uint64_t generation); // MDB_NOTFOUND

@@ -78,7 +78,7 @@ int catalogue_pin_set(struct catalogue *c, const struct set_id *id, uint64_t fre
         int r = catalogue_set(c, id, &state);
         if (r < 0)
             return r;
-        if (!state.is_whole || state.epoch < fresh || !pin_if_alive(c, state.generation))
+        if (state.epoch < fresh || !pin_if_alive(c, state.generation))
             return -ENOENT;
         r = catalogue_set(c, id, &again); // invariant 2
         if (r == 0 && again.generation == state.generation) {

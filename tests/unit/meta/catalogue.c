@@ -272,6 +272,37 @@ static void single_answers_are_kept_until_the_epoch_moves(void **state)
     catalogue_close(c);
 }
 
+static void newer_answers_leave_the_whole_set_to_who_came_before(void **state)
+{
+    struct catalogue *c = open_catalogue();
+    struct set_state s = load_set(c, &set_a, 5, 20, 3), pinned;
+    struct key k = key_of("LSSTComCam", 20240000, 10, 1), no = key_of("X", 1, 2, 3);
+    struct row row = row_of(1);
+    enum row_kind kind;
+    BUFFER_CLEANUP scratch = {0};
+    assert_int_equal(catalogue_put_answer(c, &set_a, 6, &no, ROW_HIDDEN, NULL), 0);
+    assert_int_equal(catalogue_pin_set(c, &set_a, 5, &pinned), 0);
+    assert_int_equal(pinned.generation, s.generation);
+    catalogue_unpin(c, s.generation);
+    assert_int_equal(catalogue_pin_set(c, &set_a, 6, &pinned), -ENOENT);
+    assert_int_equal(catalogue_find_row(c, &set_a, 5, &k, &kind, &row, &scratch), 0);
+    assert_int_equal(catalogue_find_row(c, &set_a, 6, &k, &kind, &row, &scratch), -ENOENT);
+    assert_int_equal(catalogue_find_row(c, &set_a, 6, &no, &kind, &row, &scratch), 0);
+    // A set that took long and is older than what is there changes nothing.
+    s = load_set(c, &set_a, 7, 20, 3);
+    load_set(c, &set_a, 4, 10, 3);
+    assert_int_equal(catalogue_set(c, &set_a, &pinned), 0);
+    assert_int_equal(pinned.generation, s.generation);
+    while (catalogue_tidy(c, 10) == 1)
+        ;
+    struct count count = {0};
+    struct row_cursor cursor = {0};
+    assert_int_equal(catalogue_scan(c, s.generation, &(struct key){0}, &cursor, count_row, &count),
+                     0);
+    assert_int_equal(count.rows, 60);
+    catalogue_close(c);
+}
+
 static void a_whole_set_is_not_replaced_by_an_answer_as_old(void **state)
 {
     struct catalogue *c = open_catalogue();
@@ -653,6 +684,7 @@ int main(void)
         T(distinct_values_of_a_level_are_found_by_skipping),
         T(a_scan_goes_on_where_it_stopped),
         T(single_answers_are_kept_until_the_epoch_moves),
+        T(newer_answers_leave_the_whole_set_to_who_came_before),
         T(a_whole_set_is_not_replaced_by_an_answer_as_old),
         T(merging_keeps_the_first_and_hidden_rows_hide),
         T(a_key_given_twice_counts_once),
