@@ -221,12 +221,10 @@ def test_two_answers_to_what_a_label_is_are_refused(small, refused):
     refused("dp1", "repositor", repository_index="/x.yaml", repositories="{}")
 
 
-@pytest.mark.parametrize("text", ["", "{", "- a\n- b\n", "registry: [\n", "\0\1\2", "a: &x [*x", "registry: 3\n"])
+@pytest.mark.parametrize("text", ["{", "- a\n- b\n", "registry: [\n", "\0\1\2", "a: &x [*x", "registry: 3\n"])
 def test_a_butler_yaml_that_is_no_such_thing_is_refused(own_repository, refused, text):
     repo = own_repository()
     (repo.root / "butler.yaml").write_text(text)
-    if text == "":
-        pytest.skip("an empty butler.yaml is all defaults, to the client too")
     refused(repo.root, "butler.yaml")
 
 
@@ -251,8 +249,15 @@ def test_a_butler_yaml_that_asks_for_what_is_not_supported_is_refused(own_reposi
 
 
 def test_a_remote_butler_is_refused(mount, refused):
-    (mount.at / "butler.yaml").write_text("cls: lsst.daf.butler.remote_butler.RemoteButler\nremote_butler: {url: <butlerRoot>}\n")
-    refused(mount.at, "RemoteButler")
+    (mount.at / "remote").mkdir()
+    (mount.at / "remote/butler.yaml").write_text("cls: lsst.daf.butler.remote_butler.RemoteButler\nremote_butler: {url: <butlerRoot>}\n")
+    refused(mount.at / "remote", "RemoteButler")
+
+
+def test_a_mount_point_inside_its_own_source_is_refused(own_repository, refused):
+    repo = own_repository()
+    (repo.root / "mnt").mkdir()
+    refused(repo.root, "inside the source", where=repo.root / "mnt")
 
 
 def _change(repo: Any, sql: str, *args: Any) -> None:
@@ -270,8 +275,8 @@ def _change(repo: Any, sql: str, *args: Any) -> None:
         ("version:lsst.daf.butler.registry.datasets.byDimensions._manager.ByDimensionsDatasetRecordStorageManagerUUID", "3.0.0", ["3.0.0"]),
         ("version:lsst.daf.butler.registry.collections.synthIntKey.SynthIntKeyCollectionManager", "4.1.0", ["4.1.0"]),
         ("version:lsst.daf.butler.registry.dimensions.static.StaticDimensionRecordStorageManager", "7.0.0", ["7.0.0"]),
-        ("config:dimensions.json", "{", ["dimensions"]),
-        ("config:dimensions.json", "[]", ["dimensions"]),
+        ("config:dimensions.json", "{", ["dimension"]),
+        ("config:dimensions.json", "[]", ["dimension"]),
     ],
 )
 def test_a_registry_of_an_unknown_kind_or_a_newer_major_version_is_refused(own_repository, refused, name, value, words):
