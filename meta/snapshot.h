@@ -58,7 +58,7 @@ struct dataset_type {
     uint32_t day_obs_source;         // element that implies the day_obs level; INDEX_NONE: none
     // The tags table's data-ID columns in the table's own (unique index) order, as level numbers.
     uint32_t columns[LEVELS_MAX];
-    bool is_readable; // false: its table or a dimension is unknown: listed nowhere, logged once
+    bool is_readable; // false: its table or a dimension is unknown: in no collection's types
 };
 
 struct collection {

@@ -134,10 +134,6 @@ int snapshot_add_type(struct snapshot *s, int64_t id, struct text name, struct t
         .day_obs_source = INDEX_NONE,
     };
     t->is_readable = columns && snapshot_type_levels(s, t, columns, count) == 0;
-    if (!t->is_readable)
-        log_warn("dataset type %.*s is left out: its table %.*s is not there or is of a kind that is not known",
-                 (int)t->name.size_bytes, t->name.data, (int)tags_table.size_bytes,
-                 tags_table.data);
     table_add(&b->types_by_id, hash_id(id), s->type_count);
     table_add(&b->types_by_name, name_hash, s->type_count);
     return 0;

@@ -72,7 +72,7 @@ void sqlite_refuse_row(struct sqlite *q, struct text table, const char *what)
     if (table_find(&q->refused, hash, NULL, NULL, NULL))
         return;
     table_add(&q->refused, hash, 1);
-    log_warn("%s: a row of table %.*s is left out: %s; more such rows of this table are only counted",
+    log_warn("%s: table %.*s: %s; more of this kind of this table are only counted",
              q->path, (int)table.size_bytes, table.data, what);
 }
 

@@ -128,12 +128,12 @@ static bool is_text(sqlite3_stmt *statement, int column)
     return sqlite3_column_type(statement, column) == SQLITE_TEXT;
 }
 
-// The text of a column that may be NULL.
+// The text of a column that may be NULL (empty then). The type is asked first: reading may change it.
 static bool optional_text(sqlite3_stmt *statement, int column, struct text *ret_text)
 {
-    bool is_null = sqlite3_column_type(statement, column) == SQLITE_NULL;
-    *ret_text = is_null ? TEXT("") : sqlite_text(statement, column);
-    return is_null || is_text(statement, column);
+    int type = sqlite3_column_type(statement, column);
+    *ret_text = type == SQLITE_TEXT ? sqlite_text(statement, column) : TEXT("");
+    return type == SQLITE_TEXT || type == SQLITE_NULL;
 }
 
 static int column_row(struct reading *g, sqlite3_stmt *statement)
@@ -195,16 +195,20 @@ static int type_row(struct reading *g, sqlite3_stmt *statement)
         if (!is_own_column(column) && count <= LEVELS_MAX) // one too many is seen by the snapshot
             columns[count++] = column;
     }
-    return snapshot_add_type(g->s, sqlite3_column_int64(statement, 0), sqlite_text(statement, 1),
-                             sqlite_text(statement, 2), tags, calibs, t ? columns : NULL, count);
+    int r = snapshot_add_type(g->s, sqlite3_column_int64(statement, 0), sqlite_text(statement, 1),
+                              sqlite_text(statement, 2), tags, calibs, t ? columns : NULL, count);
+    if (r == 0 && !g->s->types[g->s->type_count - 1].is_readable)
+        sqlite_refuse_row(g->q, tags, t ? "the table has a dimension that is not known: its dataset types are left out"
+                                        : "the table is not there: its dataset types are left out");
+    return r;
 }
 
 static int collection_row(struct reading *g, sqlite3_stmt *statement)
 {
     struct text doc;
-    if (!is_integer(statement, 0) || !is_text(statement, 1) || !is_integer(statement, 2) ||
-        !optional_text(statement, 3, &doc))
+    if (!is_integer(statement, 0) || !is_text(statement, 1) || !is_integer(statement, 2))
         return -EBADMSG;
+    optional_text(statement, 3, &doc); // not worth refusing a collection for
     int64_t kind = sqlite3_column_int64(statement, 2);
     if (kind < 0 || kind > INT16_MAX)
         return -EBADMSG;
