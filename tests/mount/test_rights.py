@@ -76,7 +76,7 @@ def test_root_reads_what_is_in_the_datastore_of_a_user_s_repository(led_astray, 
     subprocess.run(["chown", "-hR", f"{WRITER}:{WRITER}", str(repo.root)], check=True)
     for folder, _, files in os.walk(repo.root):
         for name in files:
-            if name.endswith(".fits"):
+            if name.endswith(".fits") and not (Path(folder) / name).is_symlink():
                 os.chmod(Path(folder) / name, 0o600)
     m = mount(repo)
     done = subprocess.run(["find", str(m.path / "collections"), "-name", "*.fits", "-exec", "cat", "{}", "+"], capture_output=True, timeout=60)

@@ -295,6 +295,19 @@ static void butler_set_access(struct butler *b)
     };
 }
 
+#define NOBODY 65534
+
+static void butler_set_writer(struct butler *b)
+{
+    struct stat st;
+    const char *path = repository_config(b->repository)->database_path;
+    b->writer = (struct caller){NOBODY, NOBODY, 0};
+    if (!path || stat(path, &st) < 0)
+        return;
+    b->writer_is_trusted = st.st_uid == 0 && !(st.st_mode & (S_IWGRP | S_IWOTH));
+    b->writer = (struct caller){st.st_uid ? st.st_uid : NOBODY, st.st_gid, 0};
+}
+
 int space_open_butler(struct fs *fs, uint16_t number, const struct space_options *options,
                       struct catalogue *catalogue, struct space **ret_space, char **ret_why)
 {
@@ -320,6 +333,7 @@ int space_open_butler(struct fs *fs, uint16_t number, const struct space_options
     b->ino_seed = hash64(name, strlen(name));
     butler_set_owner(b);
     butler_set_access(b);
+    butler_set_writer(b);
     *ret_space = &b->space;
     return 0;
 }

@@ -13,6 +13,11 @@ struct butler {
     uint64_t ino_seed;
     struct object_access access;
     const char **roots;            // of access: datastores' and artifact_roots
+    // Who may write rows: the registry's owner. Root is the one reader to whom no door is closed, so
+    // what a row leads him to outside the roots must be open to who may have written it (unless that
+    // is root himself).
+    bool writer_is_trusted;
+    struct caller writer;
     _Atomic uint64_t refused_log_ns; // when a refused artifact was last logged
 };
 

@@ -25,8 +25,29 @@ static int64_t mtime_of(const struct stat *st)
 
 // ---- finding the artifact -------------------------------------------------------------------
 
+// Who asks. `is_granted`: he had this very file open before (the caller checks that it is), so that only
+// the daemon's own rights count.
+struct asking {
+    struct caller caller;
+    bool is_granted;
+};
+
+static int local_open(const struct butler *b, const char *path, const struct asking *asking,
+                      int *ret_fd, struct stat *ret_stat, const char **ret_why)
+{
+    bool is_root = asking->caller.uid == 0 && b->access.can_change_ids && !b->access.as_owner;
+    if (!is_root || asking->is_granted || b->writer_is_trusted)
+        return object_open_local(path, &b->access, &asking->caller, ret_fd, ret_stat, ret_why);
+    struct object_access beneath = b->access;
+    beneath.as_owner = true;
+    int r = object_open_local(path, &beneath, &asking->caller, ret_fd, ret_stat, ret_why);
+    if (r != -EACCES)
+        return r;
+    return object_open_local(path, &b->access, &b->writer, ret_fd, ret_stat, ret_why);
+}
+
 // One file of a dataset. 0 with *ret_fd; -errno: why this replica can't be had.
-static int replica_open(struct op *op, const struct dataset_file *file, const struct caller *caller,
+static int replica_open(struct op *op, const struct dataset_file *file, const struct asking *asking,
                         int *ret_fd, struct stat *ret_stat)
 {
     struct butler *b = butler_of(op);
@@ -44,7 +65,7 @@ static int replica_open(struct op *op, const struct dataset_file *file, const st
         r = -EOPNOTSUPP;
         why = "members of archives can't be read yet";
     } else if (r == 0) {
-        r = object_open_local(artifact.path.data, &b->access, caller, ret_fd, ret_stat, &why);
+        r = local_open(b, artifact.path.data, asking, ret_fd, ret_stat, &why);
     } else {
         why = "its path is malformed";
     }
@@ -64,13 +85,13 @@ static bool file_is(const struct dataset_file *f, uint64_t component)
 // The first replica that opens, in datastore order; if none does: EACCES if one was refused to this
 // caller, EOPNOTSUPP if one is of a kind that isn't served yet, else EREMOTEIO.
 static int dataset_open(struct op *op, const struct dataset *d, uint64_t component,
-                        const struct caller *caller, int *ret_fd, struct stat *ret_stat)
+                        const struct asking *asking, int *ret_fd, struct stat *ret_stat)
 {
     int worst = -EREMOTEIO;
     for (uint32_t i = 0; i < d->file_count; i++) {
         if (!file_is(&d->files[i], component))
             continue;
-        int r = replica_open(op, &d->files[i], caller, ret_fd, ret_stat);
+        int r = replica_open(op, &d->files[i], asking, ret_fd, ret_stat);
         if (r == 0)
             return 0;
         if (r == -EMFILE || r == -ENFILE)
@@ -84,7 +105,7 @@ static int dataset_open(struct op *op, const struct dataset *d, uint64_t compone
     return worst;
 }
 
-static int artifact_open(struct op *op, const struct file_node *n, const struct caller *caller,
+static int artifact_open(struct op *op, const struct file_node *n, const struct asking *asking,
                          int *ret_fd, struct stat *ret_stat)
 {
     struct butler *b = butler_of(op);
@@ -95,7 +116,7 @@ static int artifact_open(struct op *op, const struct file_node *n, const struct 
     int r = repository_dataset(b->repository, op->fresh, &uuid, &d, &op->want);
     if (r < 0)
         return r == -ENOENT ? -ESTALE : r;
-    r = dataset_open(op, d, n->component, caller, ret_fd, ret_stat);
+    r = dataset_open(op, d, n->component, asking, ret_fd, ret_stat);
     dataset_free(d);
     return r;
 }
@@ -230,7 +251,7 @@ int butler_open_file(struct op *op)
 {
     struct file_node n;
     const struct fuse_ctx *ctx = fuse_req_ctx(op->req);
-    struct caller caller = {ctx->uid, ctx->gid, ctx->pid};
+    struct asking asking = {.caller = {ctx->uid, ctx->gid, ctx->pid}};
     if (state_kind(op->fs->state, op->node) == NODE_README)
         return readme_open(op);
     if (!state_get_file(op->fs->state, op->node, &n))
@@ -238,7 +259,7 @@ int butler_open_file(struct op *op)
     if (op->is_resent && open_again(op))
         return 0;
     struct opening o = {.op = op, .fd = -1};
-    int r = artifact_open(op, &n, &caller, &o.fd, &o.st);
+    int r = artifact_open(op, &n, &asking, &o.fd, &o.st);
     if (r == -EINPROGRESS)
         return r;
     uint64_t fh = 0;
@@ -274,7 +295,7 @@ static int handle_reopen(struct op *op, int *ret_fd)
     struct handle h;
     struct file_node n;
     struct stat st;
-    struct caller self = {geteuid(), getegid(), gettid()};
+    struct asking self = {.caller = {geteuid(), getegid(), gettid()}, .is_granted = true};
     if (!state_get_handle(op->fs->state, op->fh, &h) || !state_get_file(op->fs->state, h.node, &n))
         return -EBADF;
     int r = artifact_open(op, &n, &self, ret_fd, &st);
