@@ -212,6 +212,7 @@ static int serve(struct daemon *d)
         log_warn("no control socket: %s", strerror(-r));
     if (thread_start(&d->signals, "signals", signals_run, d) < 0)
         return DAEMON_EXIT_FAILED;
+    pthread_detach(d->signals);
     log_info("%s is served at %s, life %u", d->options->source, d->options->mountpoint,
              d->options->life);
     say_ready(d);
