@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// answers: a ring. It is only looked at when the catalogue knows nothing, and is empty as long as
-// the catalogue can be written, so a search through all of it is cheap enough.
+// answers: a ring, and a table. The ring is only looked at when the catalogue knows nothing, and is
+// empty as long as the catalogue can be written, so a search through all of it is cheap enough.
 // 1. The newest answer of a want stands at most once: putting replaces.
 #include "meta/answers.h"
 
@@ -26,6 +26,15 @@ static void want_hash(const struct want *w, uint8_t ret_hash[16])
     hash128(&bytes, sizeof(bytes), ret_hash);
 }
 
+static void presences_clear(struct answers *a)
+{
+    size_t position = 0;
+    for (uint64_t p; (p = table_next(&a->presences, &position));)
+        free((struct presence_answer *)(uintptr_t)p);
+    table_release(&a->presences);
+    a->presences = (struct table){0};
+}
+
 void answers_init(struct answers *a)
 {
     *a = (struct answers){0};
@@ -37,6 +46,7 @@ void answers_release(struct answers *a)
     for (uint32_t i = 0; a->all && i < ANSWERS_KEPT; i++)
         buffer_release(&a->all[i].record);
     free(a->all);
+    presences_clear(a);
     lock_release_memory(&a->lock);
 }
 
@@ -81,5 +91,49 @@ bool answers_get(struct answers *a, const struct want *w, enum row_kind *ret_kin
         return false;
     *ret_kind = at->kind;
     buffer_append_text(ret_record, buffer_text(&at->record));
+    return true;
+}
+
+// Presences.
+
+#define PRESENCES_KEPT 100000
+
+static uint64_t presence_hash(int64_t collection_id, int64_t type_id)
+{
+    return hash64_seed(&collection_id, sizeof(collection_id), (uint64_t)type_id);
+}
+
+static bool presence_same(uint64_t value, const void *key, void *context)
+{
+    const struct presence_answer *a = (const struct presence_answer *)(uintptr_t)value, *b = key;
+    return a->collection_id == b->collection_id && a->type_id == b->type_id;
+}
+
+void answers_put_presence(struct answers *a, const struct presence_answer *p)
+{
+    uint64_t hash = presence_hash(p->collection_id, p->type_id);
+    lock_scope(&a->lock);
+    struct presence_answer *own = (struct presence_answer *)(uintptr_t)table_find(
+        &a->presences, hash, presence_same, p, NULL);
+    if (!own) {
+        if (a->presences.count >= PRESENCES_KEPT)
+            presences_clear(a);
+        own = new_struct(struct presence_answer);
+        table_add(&a->presences, hash, (uint64_t)(uintptr_t)own);
+    }
+    if (p->epoch >= own->epoch)
+        *own = *p;
+}
+
+bool answers_get_presence(struct answers *a, int64_t collection_id, int64_t type_id, uint64_t fresh,
+                          bool *ret_is_present)
+{
+    struct presence_answer key = {.collection_id = collection_id, .type_id = type_id};
+    lock_scope(&a->lock);
+    const struct presence_answer *p = (const struct presence_answer *)(uintptr_t)table_find(
+        &a->presences, presence_hash(collection_id, type_id), presence_same, &key, NULL);
+    if (!p || p->epoch < fresh)
+        return false;
+    *ret_is_present = p->is_present;
     return true;
 }

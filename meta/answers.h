@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// answers: the last few answers that the catalogue could not keep (its disk is full), in memory, so
-// that who asked gets them and doesn't ask for ever. Any thread; its own lock.
+// answers: what is kept in memory so that who asked for it gets it and doesn't ask for ever: the
+// last few answers that the catalogue could not keep (its disk is full), and presences. Any thread;
+// its own lock.
 #pragma once
 #include "base/lock.h"
+#include "base/table.h"
 #include "meta/catalogue.h"
 
 struct want;
@@ -16,10 +18,18 @@ struct answer {
     struct buffer record;
 };
 
+// Whether a collection has a dataset type, as a librarian found it.
+struct presence_answer {
+    int64_t collection_id, type_id;
+    uint64_t epoch;
+    bool is_present;
+};
+
 struct answers {
     struct lock lock;
     struct answer *all; // ANSWERS_KEPT of them once there is one
     uint32_t next;
+    struct table presences; // struct presence_answer by its ids
 };
 
 void answers_init(struct answers *a);
@@ -30,3 +40,9 @@ void answers_put(struct answers *a, const struct want *w, uint64_t epoch, enum r
 // false: none of w->fresh or later. *ret_record is appended to.
 bool answers_get(struct answers *a, const struct want *w, enum row_kind *ret_kind,
                  struct buffer *ret_record);
+
+// Presence is found in a snapshot, but who asked may hold an older one, or be given a newer: so it
+// is kept here with its epoch too. false: not known for `fresh`.
+void answers_put_presence(struct answers *a, const struct presence_answer *p);
+bool answers_get_presence(struct answers *a, int64_t collection_id, int64_t type_id, uint64_t fresh,
+                          bool *ret_is_present);

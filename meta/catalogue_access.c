@@ -209,14 +209,14 @@ static int write_locked(struct catalogue *c, write_body *body, void *context)
     }
     for (;;) {
         int rc = run(c, body, context);
+        bool is_damaged = rc == MDB_CORRUPTED || rc == MDB_PAGE_NOTFOUND || rc == MDB_PANIC;
         if (rc == MDB_MAP_FULL && !emptied) {
             emptied = true;
             if (make_room(c) == 0)
                 continue;
-        } else if ((rc == MDB_CORRUPTED || rc == MDB_PAGE_NOTFOUND || rc == MDB_PANIC) &&
-                   !restarted) {
+        } else if (is_damaged && !restarted) {
             restarted = true;
-            if (start_empty(c) == 0)
+            if (start_empty(c) == 0 || (!c->was_moved && move_to_memory(c, EIO) == 0))
                 continue;
         } else if (rc > 0 && rc != ENOMEM && !c->was_moved) {
             if (move_to_memory(c, rc) == 0)

@@ -41,6 +41,7 @@ struct catalogue_load {
     off_t spill_bytes;
     struct run *runs;
     size_t run_count;
+    int error; // of a spill: then there is nothing to finish
 };
 
 struct run {
@@ -233,6 +234,7 @@ static int spill(struct catalogue_load *l)
     run.end = l->spill_bytes;
     l->runs = memory_grow(l->runs, l->run_count + 1, sizeof(*l->runs));
     l->runs[l->run_count++] = run;
+    l->error = r;
     return r;
 }
 
@@ -281,6 +283,8 @@ int catalogue_load_finish(struct catalogue_load *l, const struct set_id *id, uin
 {
     struct generation g;
     int r = 0;
+    if (l->error)
+        return l->error;
     generation_begin(&g, l->c, id, epoch);
     if (l->run_count == 0) {
         r = gathered_put(l, put_generation_row, &g);

@@ -16,6 +16,7 @@
 
 #define FORMAT "butlerfs catalogue 2"
 #define SIZE_MIN_BYTES (1 << 20)
+#define LOCK_FILE_BYTES (16 << 10) // for more readers than there are slots
 #define MEMORY_MAX_BYTES (1LL << 30)
 
 int store_errno(int rc)
@@ -126,9 +127,25 @@ static int check_length(struct store *s)
                : MDB_CORRUPTED;
 }
 
+// LMDB maps its lock file and writes to it: on a full disk a hole in it would end the process.
+static int reserve_lock_file(const char *folder)
+{
+    BUFFER_CLEANUP path = {0};
+    path_in(&path, folder, "lock.mdb");
+    cleanup(cleanup_close) int fd =
+        open(path.data, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return errno;
+    int e = posix_fallocate(fd, 0, LOCK_FILE_BYTES);
+    return e == EOPNOTSUPP || e == EINVAL ? 0 : e;
+}
+
 static int env_open(struct store *s, const char *folder, int64_t size_max_bytes)
 {
     size_t map = (size_t)size_max_bytes;
+    int e = reserve_lock_file(folder);
+    if (e)
+        return e;
     for (;;) { // a limit on address space is no reason to have no catalogue
         int rc = mdb_env_create(&s->env);
         if (rc)

@@ -229,6 +229,29 @@ static void note_result(struct repository *r, int error)
                  (long long)((clock_ns() - since) / NS_PER_S));
 }
 
+// What is no trouble of the database and no answer either. A second apart: it may come with every
+// request.
+static void note_failure(struct repository *r, const struct want *w, int error)
+{
+    if (error >= 0 || is_trouble(error) || error == -ENOENT || error == -ECANCELED)
+        return;
+    {
+        lock_scope(&r->lock);
+        if (clock_ns() < r->said_ns + NS_PER_S)
+            return;
+        r->said_ns = clock_ns();
+    }
+    struct snapshot *s = library_snapshot(r, 0);
+    const struct collection *c = s ? snapshot_collection_by_id(s, w->collection_id) : NULL;
+    const struct dataset_type *t = s ? snapshot_type_by_id(s, w->type_id) : NULL;
+    struct text collection = c ? c->name : TEXT("-"), type = t ? t->name : TEXT("-");
+    log_error("%s: can't know of collection %.*s, dataset type %.*s: %s", r->config->source,
+              (int)collection.size_bytes, collection.data, (int)type.size_bytes, type.data,
+              error == -ENOSPC ? "the catalogue has no room for it (see catalogue_size)"
+                               : strerror(-error));
+    snapshot_unref(s);
+}
+
 // Snapshots and epochs.
 
 struct snapshot *library_snapshot(struct repository *r, uint64_t fresh)
@@ -321,6 +344,7 @@ static void *work(void *argument)
     while ((j = job_take(r))) {
         int error = job_run(l, &j->want);
         note_result(r, error);
+        note_failure(r, &j->want, error);
         registry_drop(l, error);
         job_end(r, j, error);
     }
@@ -356,7 +380,10 @@ static void *poll(void *argument)
         }
         if (!atomic_load(&r->is_closing))
             poll_once(l);
-        while (!atomic_load(&r->is_closing) && catalogue_tidy(r->catalogue, TIDY_BLOCKS) == 1)
+        // As far as it goes before the next look.
+        int64_t until = clock_ns() + r->refresh_ns / 2;
+        while (!atomic_load(&r->is_closing) && catalogue_tidy(r->catalogue, TIDY_BLOCKS) == 1 &&
+               clock_ns() < until)
             ;
     }
     return NULL;

@@ -74,6 +74,7 @@ struct repository {
     int trouble; // -errno of the database; 0: it answers
     int64_t trouble_since_ns;
     char *last_error;
+    int64_t said_ns;            // when a failure was logged last
 
     struct lock library;   // below, LOCK_RANK_LIBRARY
     pthread_cond_t wanted; // there is a job, or it is closing

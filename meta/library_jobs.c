@@ -86,12 +86,11 @@ static int subject_find(struct librarian *l, const struct want *w, struct subjec
 
 // Presence.
 
-static int probe_type(struct librarian *l, struct subject *s, const struct dataset_type *t)
+// Asks member by member until one has it.
+static int probe_members(struct librarian *l, struct subject *s, const struct dataset_type *t)
 {
     uint32_t count;
     const uint32_t *path = snapshot_search_path(s->snapshot, s->collection, &count);
-    if (snapshot_presence(s->snapshot, s->collection, t) != PRESENCE_UNKNOWN)
-        return 0;
     for (uint32_t i = 0; i < count; i++) {
         const struct collection *c = &s->snapshot->collections[path[i]];
         if (snapshot_presence(s->snapshot, c, t) != PRESENCE_UNKNOWN)
@@ -106,6 +105,24 @@ static int probe_type(struct librarian *l, struct subject *s, const struct datas
         if (present > 0)
             return 0;
     }
+    return 0;
+}
+
+static int probe_type(struct librarian *l, struct subject *s, const struct dataset_type *t)
+{
+    int r = 0;
+    if (snapshot_presence(s->snapshot, s->collection, t) == PRESENCE_UNKNOWN)
+        r = probe_members(l, s, t);
+    if (r < 0)
+        return r;
+    // Of the snapshot's epoch: some of it may have been found out long before this job.
+    struct presence_answer a = {
+        .collection_id = s->collection->id,
+        .type_id = t->id,
+        .epoch = s->snapshot->epoch,
+        .is_present = snapshot_presence(s->snapshot, s->collection, t) == PRESENCE_PRESENT,
+    };
+    answers_put_presence(&l->repository->answers, &a);
     return 0;
 }
 

@@ -331,15 +331,11 @@ enum presence place_presence(const struct place *p, const struct collection *c,
     enum presence own = snapshot_presence(p->snapshot, c, t);
     if (own != PRESENCE_UNKNOWN)
         return own;
-    // A librarian finds it out in the snapshot of the moment, which may not be this one any more.
-    struct snapshot *now = library_snapshot(p->repository, p->fresh);
-    if (now && now != p->snapshot) {
-        const struct collection *c_now = snapshot_collection_by_id(now, c->id);
-        const struct dataset_type *t_now = snapshot_type_by_id(now, t->id);
-        own = c_now && t_now ? snapshot_presence(now, c_now, t_now) : PRESENCE_ABSENT;
-    }
-    snapshot_unref(now);
-    return own;
+    // A librarian finds it out in the snapshot of the moment, which may not be this one.
+    bool is_present;
+    if (!answers_get_presence(&p->repository->answers, c->id, t->id, p->fresh, &is_present))
+        return own;
+    return is_present ? PRESENCE_PRESENT : PRESENCE_ABSENT;
 }
 
 int place_want_types(const struct place *p, const struct collection *c,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -656,6 +657,58 @@ static void a_full_disk_moves_it_to_memory(void **state)
     catalogue_close(c);
 }
 
+static void a_disk_that_fills_up_moves_it_to_memory_in_the_middle(void **state)
+{
+    if (mount("none", folder, "tmpfs", 0, "size=3m") < 0)
+        skip(); // needs root
+    struct catalogue *c;
+    char *why, path[128];
+    struct set_state s;
+    snprintf(path, sizeof(path), "%s/catalogue", folder);
+    assert_int_equal(catalogue_open(path, 1 << 30, &c, &why), 0);
+    assert_null(why);
+    load_set(c, &set_b, 5, 100, 10);
+    struct catalogue_load *l = catalogue_load_new(c);
+    for (int64_t n = 0; n < 200000; n++) { // more than there is room for, spilled or not
+        struct key k = key_of("LSSTComCam", 20240000, n, 1);
+        struct row r = row_of(n);
+        int e = catalogue_load_row(l, &k, ROW_VISIBLE, &r);
+        if (e == -ESTALE)
+            break;
+        assert_int_equal(e, 0);
+    }
+    int e = catalogue_load_finish(l, &set_a, 5, &s);
+    catalogue_load_free(l);
+    assert_true(e == 0 || e == -ESTALE);
+    assert_true(catalogue_in_memory(c));
+    assert_int_equal(catalogue_set(c, &set_b, &s), -ENOENT);
+    assert_int_equal(load_set(c, &set_a, 5, 4000, 30).row_count, 120000);
+    catalogue_close(c);
+    assert_int_equal(umount(folder), 0);
+}
+
+static void on_a_disk_that_is_full_from_the_start_it_is_kept_in_memory(void **state)
+{
+    if (mount("none", folder, "tmpfs", 0, "size=64k") < 0)
+        skip(); // needs root
+    struct catalogue *c;
+    char *why, path[128];
+    for (int size = 4; size <= 60; size += 4) { // however far it comes
+        snprintf(path, sizeof(path), "%s/fill", folder);
+        int fd = open(path, O_CREAT | O_WRONLY, 0600);
+        if (posix_fallocate(fd, 0, size << 10) != 0)
+            break;
+        close(fd);
+        snprintf(path, sizeof(path), "%s/catalogue", folder);
+        assert_int_equal(catalogue_open(path, 1 << 30, &c, &why), 0);
+        assert_int_equal(load_set(c, &set_a, 5, 400, 30).row_count, 12000);
+        assert_true(catalogue_in_memory(c));
+        free(why);
+        catalogue_close(c);
+    }
+    assert_int_equal(umount2(folder, MNT_DETACH), 0);
+}
+
 static void datasets_are_kept_by_epoch(void **state)
 {
     struct catalogue *c = open_catalogue();
@@ -702,6 +755,8 @@ int main(void)
         T(what_no_set_names_is_tidied_unless_it_is_pinned),
         T(a_damaged_record_makes_its_set_absent),
         T(a_full_disk_moves_it_to_memory),
+        T(a_disk_that_fills_up_moves_it_to_memory_in_the_middle),
+        T(on_a_disk_that_is_full_from_the_start_it_is_kept_in_memory),
         T(datasets_are_kept_by_epoch),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
