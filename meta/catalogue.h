@@ -5,8 +5,8 @@
 // reboot or with a format it doesn't know it starts empty. Records read from it are checked.
 //
 // What is in it:
-//   sets      (repository, collection, type; whole or partial) -> which generation of rows, of which
-//             epoch
+//   sets      (repository, collection, type; whole or partial) -> which generation of rows, of
+//             which epoch
 //   rows      (generation, rows or hidden or folders, key) -> a block of rows, sorted
 //   datasets  (repository, uuid) -> dataset with its files, of which epoch
 // A whole generation is written once, sorted, and never changed; a partial one gains single

@@ -4,8 +4,8 @@
 //
 // The environment may be replaced while the catalogue is in use (emptied after corruption, moved to
 // memory when the disk is full). Readers take a slot, which holds a read transaction of one
-// environment; whoever replaces it sweeps all slots before closing the old one. `incarnation`
-// counts.
+// environment; whoever replaces it sweeps all slots before closing the old one. `incarnation` is
+// the count of that.
 //
 // "rc": LMDB's codes (MDB_*, or a positive errno) or our own -errno; store_errno makes it -errno.
 #pragma once
