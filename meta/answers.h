@@ -18,9 +18,12 @@ struct answer {
     struct buffer record;
 };
 
+#define ANSWERS_ALL_TYPES INT64_MIN
+
 // Whether a collection has a dataset type, as a librarian found it.
 struct presence_answer {
-    int64_t collection_id, type_id;
+    int64_t collection_id;
+    int64_t type_id; // ANSWERS_ALL_TYPES: all that it may hold were looked for
     uint64_t epoch;
     bool is_present;
 };

@@ -137,7 +137,15 @@ static int job_types(struct librarian *l, const struct want *w)
     for (uint32_t i = 0; i < count && r == 0; i++)
         if (s.snapshot->types[types[i]].is_readable)
             r = probe_type(l, &s, &s.snapshot->types[types[i]]);
-    return r;
+    if (r < 0)
+        return r;
+    // Who asked may know of types that it could hold once and can't any more.
+    struct presence_answer all = {.collection_id = w->collection_id,
+                                  .type_id = ANSWERS_ALL_TYPES,
+                                  .epoch = s.snapshot->epoch,
+                                  .is_present = true};
+    answers_put_presence(&l->repository->answers, &all);
+    return 0;
 }
 
 // Points.

@@ -332,10 +332,13 @@ enum presence place_presence(const struct place *p, const struct collection *c,
     if (own != PRESENCE_UNKNOWN)
         return own;
     // A librarian finds it out in the snapshot of the moment, which may not be this one.
+    struct answers *a = &p->repository->answers;
     bool is_present;
-    if (!answers_get_presence(&p->repository->answers, c->id, t->id, p->fresh, &is_present))
-        return own;
-    return is_present ? PRESENCE_PRESENT : PRESENCE_ABSENT;
+    if (answers_get_presence(a, c->id, t->id, p->fresh, &is_present))
+        return is_present ? PRESENCE_PRESENT : PRESENCE_ABSENT;
+    if (answers_get_presence(a, c->id, ANSWERS_ALL_TYPES, p->fresh, &is_present))
+        return PRESENCE_ABSENT;
+    return own;
 }
 
 int place_want_types(const struct place *p, const struct collection *c,

@@ -3,9 +3,9 @@
 //
 // Nothing here blocks on a database. What isn't known is *wanted*: the call answers -EINPROGRESS
 // and fills a `struct want`; the caller hands it to repository_ask() with a waiter and, when the
-// waiter is called, makes the same call again, with the same `fresh` epoch. Equal wants in flight are one
-// query. A waiter is called exactly once (by a librarian's thread, with no lock held, or by the
-// caller of repository_cancel) or, if repository_cancel answers true, never.
+// waiter is called, makes the same call again, with the same `fresh` epoch. Equal wants in flight
+// are one query. A waiter is called exactly once (by a librarian's thread, with no lock held) or, if
+// repository_cancel answers true, never.
 //
 // Freshness: `fresh` is repository_epoch() at the moment the request arrived: what was true then or
 // later is good enough for it, whatever changes meanwhile. That bounds every request's work.
@@ -147,8 +147,8 @@ void listing_reopen(struct repository *r, struct listing *l, uint64_t generation
 void listing_close(struct repository *r, struct listing *l);
 // Entries after `cookie` (0: from the start), each with the cookie that continues after it.
 // Entries' cookies are > 0 and < 2^63. `each` answers 0 to go on, 1 if it had no room for this
-// one; it may not call meta. 0: the end; 1: no room. If the listing's generation is gone (another life's
-// catalogue), it goes on by count in the present one. Only the hint in *l changes.
+// one; it may not call meta. 0: the end; 1: no room. If the listing's generation is gone (another
+// life's catalogue), it goes on by count in the present one. Only the hint in *l changes.
 typedef int place_each(const struct entry *e, uint64_t cookie, void *context);
 int place_list(struct place *p, struct listing *l, uint64_t cookie, place_each *each, void *context,
                struct want *want);
