@@ -90,6 +90,7 @@ static void fs_prepare(struct daemon *d)
     fs->options = o;
     fs->start_ns = clock_unix_ns();
     fs->can_change_ids = privilege_can_change_ids();
+    fs->archives = archives_new(&ARCHIVES_LIMITS_STANDARD);
     lock_init(&fs->handles_lock, LOCK_RANK_HANDLE, "handles");
     if (!o->passthrough)
         fs->passthrough_why = "it was turned off (passthrough=off)";

@@ -11,6 +11,7 @@
 #include "fs/options.h"
 #include "fs/session.h"
 #include "fs/state.h"
+#include "cache/archive.h"
 #include "meta/repository.h"
 
 struct space;
@@ -19,6 +20,7 @@ struct space;
 struct local_handle {
     uint64_t fh;             // whose this is; 0: nobody's
     int fd;                  // of a file open in cached mode; -1
+    struct archive_reader *reader; // where that is an archive and the file a member of it; NULL
     bool has_listing;
     struct listing listing;  // of a folder
     uint16_t space;
@@ -29,6 +31,7 @@ struct fs {
     struct state *state;
     struct session *_Atomic session; // NULL until INIT was answered
     struct park *park;
+    struct archives *archives;   // zip archives that were used last
     struct space **spaces;       // by number; [0] is the mount's root
     uint16_t space_count;
     int64_t start_ns;
@@ -53,6 +56,8 @@ void fs_settle(struct fs *fs);
 // The process's part of a handle: copies under the lock. false: nothing is held for fh.
 bool fs_local_get(struct fs *fs, uint64_t fh, struct local_handle *ret_copy);
 void fs_local_put(struct fs *fs, uint64_t fh, const struct local_handle *local);
+// Puts it unless an open file is held for fh already; false leaves *local the caller's.
+bool fs_local_put_first(struct fs *fs, uint64_t fh, const struct local_handle *local);
 bool fs_local_take(struct fs *fs, uint64_t fh, struct local_handle *ret_was);
 
 // Replies shared by the spaces.

@@ -130,6 +130,17 @@ void fs_local_put(struct fs *fs, uint64_t fh, const struct local_handle *local)
     l->fh = fh;
 }
 
+bool fs_local_put_first(struct fs *fs, uint64_t fh, const struct local_handle *local)
+{
+    lock_scope(&fs->handles_lock);
+    struct local_handle *l = local_at(fs, fh, true);
+    if (l->fh == fh && l->fd >= 0)
+        return false;
+    *l = *local;
+    l->fh = fh;
+    return true;
+}
+
 bool fs_local_take(struct fs *fs, uint64_t fh, struct local_handle *ret_was)
 {
     lock_scope(&fs->handles_lock);

@@ -25,6 +25,14 @@ static int64_t mtime_of(const struct stat *st)
 
 // ---- finding the artifact -------------------------------------------------------------------
 
+// An artifact that was opened, or the archive that it is a member of; then st_size is the member's.
+struct opened {
+    int fd;
+    struct stat st;
+    bool is_member;
+    struct archive_member member;
+};
+
 // Who asks. `is_granted`: he had this very file open before (the caller checks that it is), so that only
 // the daemon's own rights count.
 struct asking {
@@ -33,43 +41,70 @@ struct asking {
 };
 
 static int local_open(const struct butler *b, const char *path, const struct asking *asking,
-                      int *ret_fd, struct stat *ret_stat, const char **ret_why)
+                      struct opened *o, const char **ret_why)
 {
     bool is_root = asking->caller.uid == 0 && b->access.can_change_ids && !b->access.as_owner;
     if (!is_root || asking->is_granted || b->writer_is_trusted)
-        return object_open_local(path, &b->access, &asking->caller, ret_fd, ret_stat, ret_why);
+        return object_open_local(path, &b->access, &asking->caller, &o->fd, &o->st, ret_why);
     struct object_access beneath = b->access;
     beneath.as_owner = true;
-    int r = object_open_local(path, &beneath, &asking->caller, ret_fd, ret_stat, ret_why);
+    int r = object_open_local(path, &beneath, &asking->caller, &o->fd, &o->st, ret_why);
     if (r != -EACCES)
         return r;
-    return object_open_local(path, &b->access, &b->writer, ret_fd, ret_stat, ret_why);
+    return object_open_local(path, &b->access, &b->writer, &o->fd, &o->st, ret_why);
 }
 
-// One file of a dataset. 0 with *ret_fd; -errno: why this replica can't be had.
+// What is wrong with an archive or a member is for the log; the reader learns that it can't be had.
+static int member_find(struct op *op, struct text name, struct opened *o, const char **ret_why)
+{
+    cleanup(cleanup_archive_unref) struct archive *archive = NULL;
+    int r = archives_get(op->fs->archives, o->fd, op->deadline_ns, &archive, ret_why);
+    if (r == 0)
+        r = archive_find(archive, o->fd, name, &o->member, ret_why);
+    if (r == -ENOENT)
+        *ret_why = "the archive has no such member";
+    if (r < 0) {
+        close(o->fd);
+        return r == -ETIMEDOUT || r == -ESTALE ? r : -EREMOTEIO;
+    }
+    o->is_member = true;
+    o->st.st_size = (off_t)o->member.size_bytes;
+    return 0;
+}
+
+static int artifact_try(struct op *op, const struct artifact *artifact, const struct asking *asking,
+                        struct opened *o, const char **ret_why)
+{
+    if (artifact->scheme != ARTIFACT_FILE) {
+        *ret_why = "it is not a local file";
+        return -EOPNOTSUPP;
+    }
+    int r = local_open(butler_of(op), artifact->path.data, asking, o, ret_why);
+    if (r == 0 && artifact->member.size_bytes)
+        r = member_find(op, buffer_text(&artifact->member), o, ret_why);
+    return r;
+}
+
+// One file of a dataset. 0 with *ret_opened; -errno: why this replica can't be had.
 static int replica_open(struct op *op, const struct dataset_file *file, const struct asking *asking,
-                        int *ret_fd, struct stat *ret_stat)
+                        struct opened *ret_opened)
 {
     struct butler *b = butler_of(op);
     const struct datastore_config *store =
         &repository_config(b->repository)->datastores[file->datastore];
+    struct opened o = {.fd = -1};
     struct artifact artifact = {0};
-    const char *why = "its path leaves the datastore's root";
+    const char *why = "its path is malformed";
     int r = artifact_resolve(store, file->path, &artifact);
     if (r == -EXDEV) {
         r = -EACCES;
-    } else if (r == 0 && artifact.scheme != ARTIFACT_FILE) {
-        r = -EOPNOTSUPP;
-        why = "it is not a local file";
-    } else if (r == 0 && artifact.member.size_bytes) {
-        r = -EOPNOTSUPP;
-        why = "members of archives can't be read yet";
+        why = "its path leaves the datastore's root";
     } else if (r == 0) {
-        r = local_open(b, artifact.path.data, asking, ret_fd, ret_stat, &why);
-    } else {
-        why = "its path is malformed";
+        r = artifact_try(op, &artifact, asking, &o, &why);
     }
-    if (r < 0) // the caller's rights are his affair, everything else the administrator's
+    if (r == 0)
+        *ret_opened = o;
+    else // the caller's rights are his affair, everything else the administrator's
         log_write(r == -EACCES ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN, "artifact %.*s of %s: %s (%s)",
                   (int)file->path.size_bytes, file->path.data, store->root, strerror(-r), why);
     artifact_release(&artifact);
@@ -85,13 +120,13 @@ static bool file_is(const struct dataset_file *f, uint64_t component)
 // The first replica that opens, in datastore order; if none does: EACCES if one was refused to this
 // caller, EOPNOTSUPP if one is of a kind that isn't served yet, else EREMOTEIO.
 static int dataset_open(struct op *op, const struct dataset *d, uint64_t component,
-                        const struct asking *asking, int *ret_fd, struct stat *ret_stat)
+                        const struct asking *asking, struct opened *ret_opened)
 {
     int worst = -EREMOTEIO;
     for (uint32_t i = 0; i < d->file_count; i++) {
         if (!file_is(&d->files[i], component))
             continue;
-        int r = replica_open(op, &d->files[i], asking, ret_fd, ret_stat);
+        int r = replica_open(op, &d->files[i], asking, ret_opened);
         if (r == 0)
             return 0;
         if (r == -EMFILE || r == -ENFILE)
@@ -106,7 +141,7 @@ static int dataset_open(struct op *op, const struct dataset *d, uint64_t compone
 }
 
 static int artifact_open(struct op *op, const struct file_node *n, const struct asking *asking,
-                         int *ret_fd, struct stat *ret_stat)
+                         struct opened *ret_opened)
 {
     struct butler *b = butler_of(op);
     struct uuid uuid;
@@ -116,7 +151,7 @@ static int artifact_open(struct op *op, const struct file_node *n, const struct 
     int r = repository_dataset(b->repository, op->fresh, &uuid, &d, &op->want);
     if (r < 0)
         return r == -ENOENT ? -ESTALE : r;
-    r = dataset_open(op, d, n->component, asking, ret_fd, ret_stat);
+    r = dataset_open(op, d, n->component, asking, ret_opened);
     dataset_free(d);
     return r;
 }
@@ -125,8 +160,7 @@ static int artifact_open(struct op *op, const struct file_node *n, const struct 
 
 struct opening {
     struct op *op;
-    int fd;
-    struct stat st;
+    struct opened *opened;
     bool keep_cache;   // out
     bool size_changed; // out
     int32_t backing_id; // out
@@ -149,28 +183,30 @@ static void backing_close(struct fs *fs, struct file_node *n)
 static void choose_mode(struct opening *o, struct file_node *n)
 {
     struct fs *fs = o->op->fs;
-    bool is_same = is_same_artifact(n, &o->st);
-    o->keep_cache = is_same && n->backing_mtime_ns == mtime_of(&o->st) &&
-                    n->size_bytes == o->st.st_size;
+    const struct stat *st = &o->opened->st;
+    bool is_same = is_same_artifact(n, st);
+    o->keep_cache = is_same && n->backing_mtime_ns == mtime_of(st) &&
+                    n->size_bytes == st->st_size;
     if (n->backing_id && !is_same)
         backing_close(fs, n);
-    if (!n->backing_id && atomic_load(&fs->is_passthrough)) {
-        int id = session_backing_open(fs->session, o->fd);
+    if (!n->backing_id && !o->opened->is_member && atomic_load(&fs->is_passthrough)) {
+        int id = session_backing_open(fs->session, o->opened->fd);
         n->backing_id = id > 0 ? id : 0;
         if (id <= 0)
             log_debug("passthrough refused for this file: %s", strerror(-id));
     }
     n->mode = n->backing_id ? OPEN_PASSTHROUGH : OPEN_CACHED;
-    n->backing_dev = o->st.st_dev;
-    n->backing_ino = o->st.st_ino;
+    n->backing_dev = st->st_dev;
+    n->backing_ino = st->st_ino;
 }
 
 static int opening_update(struct file_node *n, void *context)
 {
     struct opening *o = context;
+    const struct stat *st = &o->opened->st;
     if (n->opens == 0) {
         choose_mode(o, n);
-    } else if (!is_same_artifact(n, &o->st)) {
+    } else if (!is_same_artifact(n, st)) {
         // A second open of a node whose ESTALE did not lead to another (a reopen through /proc) gets
         // what the first ones have: by passthrough that needs nothing of ours.
         if (!n->is_stale || n->mode != OPEN_PASSTHROUGH) {
@@ -181,9 +217,9 @@ static int opening_update(struct file_node *n, void *context)
         o->keep_cache = true;
     }
     if (!n->is_stale) {
-        o->size_changed = n->size_bytes != o->st.st_size;
-        n->size_bytes = o->st.st_size;
-        n->backing_mtime_ns = mtime_of(&o->st);
+        o->size_changed = n->size_bytes != st->st_size;
+        n->size_bytes = st->st_size;
+        n->backing_mtime_ns = mtime_of(st);
     }
     o->mode = n->mode;
     o->backing_id = n->backing_id;
@@ -199,13 +235,30 @@ static int last_close(struct file_node *n, void *context)
 
 // ---- verbs ----------------------------------------------------------------------------------
 
+// What the process holds of a handle in cached mode.
+static struct local_handle local_make(struct op *op, const struct opened *o)
+{
+    struct local_handle local = {.fd = o->fd, .space = op->space->number};
+    if (o->is_member)
+        local.reader = archive_reader_open(op->fs->archives, o->fd, &o->member);
+    return local;
+}
+
+static void local_release(struct local_handle *local)
+{
+    if (local->reader)
+        archive_reader_close(local->reader);
+    if (local->fd >= 0)
+        close(local->fd);
+}
+
 static void handle_drop(struct op *op, uint64_t fh)
 {
     struct handle was;
     struct local_handle local;
     state_close_handle(op->fs->state, fh, &was, last_close, op->fs);
-    if (fs_local_take(op->fs, fh, &local) && local.fd >= 0)
-        close(local.fd);
+    if (fs_local_take(op->fs, fh, &local))
+        local_release(&local);
 }
 
 static int open_reply(struct op *op, uint64_t fh, const struct opening *o)
@@ -258,8 +311,9 @@ int butler_open_file(struct op *op)
         return -ESTALE;
     if (op->is_resent && open_again(op))
         return 0;
-    struct opening o = {.op = op, .fd = -1};
-    int r = artifact_open(op, &n, &asking, &o.fd, &o.st);
+    struct opened opened = {.fd = -1};
+    struct opening o = {.op = op, .opened = &opened};
+    int r = artifact_open(op, &n, &asking, &opened);
     if (r == -EINPROGRESS)
         return r;
     uint64_t fh = 0;
@@ -267,14 +321,14 @@ int butler_open_file(struct op *op)
         r = state_open_handle(op->fs->state, HANDLE_FILE, op->node, op->unique, opening_update, &o, &fh);
     if (r < 0) {
         metric_add(r == -ESTALE ? METRIC_OPEN_STALE : METRIC_OPEN_FAILED, 1);
-        if (o.fd >= 0)
-            close(o.fd);
+        if (opened.fd >= 0)
+            close(opened.fd);
         return r;
     }
     if (o.mode == OPEN_PASSTHROUGH) {
-        close(o.fd); // the kernel holds the file
+        close(opened.fd); // the kernel holds the file
     } else {
-        struct local_handle local = {.fd = o.fd, .space = op->space->number};
+        struct local_handle local = local_make(op, &opened);
         fs_local_put(op->fs, fh, &local);
     }
     return open_reply(op, fh, &o);
@@ -290,29 +344,26 @@ int butler_release(struct op *op)
 
 // A handle of an earlier life, open through the daemon: its artifact is opened again with the daemon's
 // own rights (the caller's counted at open) and must be the same file.
-static int handle_reopen(struct op *op, int *ret_fd)
+static int handle_reopen(struct op *op, struct local_handle *ret_local)
 {
     struct handle h;
     struct file_node n;
-    struct stat st;
+    struct opened o = {.fd = -1};
     struct asking self = {.caller = {geteuid(), getegid(), gettid()}, .is_granted = true};
     if (!state_get_handle(op->fs->state, op->fh, &h) || !state_get_file(op->fs->state, h.node, &n))
         return -EBADF;
-    int r = artifact_open(op, &n, &self, ret_fd, &st);
+    int r = artifact_open(op, &n, &self, &o);
     if (r < 0)
         return r;
-    if (!is_same_artifact(&n, &st)) {
-        close(*ret_fd);
+    if (!is_same_artifact(&n, &o.st)) {
+        close(o.fd);
         return -ESTALE;
     }
-    struct local_handle local = {.fd = *ret_fd, .space = op->space->number}, other;
-    if (fs_local_take(op->fs, op->fh, &other) && other.fd >= 0) {
-        close(*ret_fd); // another reader of this handle was faster
-        local = other;
-    }
-    *ret_fd = local.fd;
-    fs_local_put(op->fs, op->fh, &local);
-    return 0;
+    *ret_local = local_make(op, &o);
+    if (fs_local_put_first(op->fs, op->fh, ret_local))
+        return 0;
+    local_release(ret_local); // another reader of this handle was faster
+    return fs_local_get(op->fs, op->fh, ret_local) ? 0 : -EBADF;
 }
 
 static int readme_read(struct op *op)
@@ -325,21 +376,31 @@ static int readme_read(struct op *op)
     return 0;
 }
 
+static int read_failed(int error, const char *why)
+{
+    if (why)
+        log_error("a member of an archive can't be read: %s (%s)", strerror(-error), why);
+    return error == -EIO || error == -EBADMSG ? -EREMOTEIO : error;
+}
+
 int butler_read(struct op *op)
 {
     struct local_handle local;
     if (op->fh == 0)
         return readme_read(op);
     if (!fs_local_get(op->fs, op->fh, &local) || local.fd < 0) {
-        int r = handle_reopen(op, &local.fd);
+        int r = handle_reopen(op, &local);
         if (r < 0)
             return r;
     }
+    const char *why = NULL;
     // pread and one copy are faster than splice here.
     char *data = session_scratch(op->size_bytes);
-    ssize_t n = pread(local.fd, data, op->size_bytes, op->offset);
+    ssize_t n = local.reader ? archive_reader_read(local.reader, data, op->size_bytes,
+                                                   (uint64_t)op->offset, op->deadline_ns, &why)
+                             : pread(local.fd, data, op->size_bytes, op->offset);
     if (n < 0)
-        return errno == EIO ? -EREMOTEIO : -errno;
+        return read_failed(local.reader ? (int)n : -errno, why);
     metric_add(METRIC_READ_BYTES, n);
     fuse_reply_buf(op->req, data, (size_t)n);
     return 0;
