@@ -36,6 +36,16 @@ int butler_place(struct op *op, uint64_t node, struct place *ret_place)
     return r;
 }
 
+int butler_dataset(struct op *op, const struct file_node *n, struct dataset **ret_dataset)
+{
+    struct butler *b = butler_of(op);
+    struct uuid uuid;
+    memcpy(uuid.bytes, n->uuid, sizeof uuid.bytes);
+    op->repository = b->repository;
+    int r = repository_dataset(b->repository, op->fresh, &uuid, ret_dataset, &op->want);
+    return r == -ENOENT ? -ESTALE : r;
+}
+
 // ---- attributes -----------------------------------------------------------------------------
 
 static uint64_t ino_settle(uint64_t ino)

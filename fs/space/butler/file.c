@@ -143,14 +143,10 @@ static int dataset_open(struct op *op, const struct dataset *d, uint64_t compone
 static int artifact_open(struct op *op, const struct file_node *n, const struct asking *asking,
                          struct opened *ret_opened)
 {
-    struct butler *b = butler_of(op);
-    struct uuid uuid;
     struct dataset *d;
-    memcpy(uuid.bytes, n->uuid, sizeof uuid.bytes);
-    op->repository = b->repository;
-    int r = repository_dataset(b->repository, op->fresh, &uuid, &d, &op->want);
+    int r = butler_dataset(op, n, &d);
     if (r < 0)
-        return r == -ENOENT ? -ESTALE : r;
+        return r;
     r = dataset_open(op, d, n->component, asking, ret_opened);
     dataset_free(d);
     return r;

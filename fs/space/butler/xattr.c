@@ -163,14 +163,11 @@ static int data_id_xattr(struct op *op, const struct uuid *uuid, struct xattrs *
 
 static int file_collect(struct op *op, const struct file_node *n, struct xattrs *x)
 {
-    struct butler *b = butler_of(op);
-    struct uuid uuid;
     struct dataset *d;
-    memcpy(uuid.bytes, n->uuid, sizeof uuid.bytes);
-    op->repository = b->repository;
-    int r = repository_dataset(b->repository, op->fresh, &uuid, &d, &op->want);
+    int r = butler_dataset(op, n, &d);
     if (r < 0)
-        return r == -ENOENT ? -ESTALE : r;
+        return r;
+    struct uuid uuid = d->uuid;
     dataset_xattrs(d, n, x);
     dataset_free(d);
     return data_id_xattr(op, &uuid, x);
