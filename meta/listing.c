@@ -64,14 +64,8 @@ void listing_close(struct repository *r, struct listing *l)
 
 static int list_root(uint64_t cookie, place_each *each, void *context)
 {
-    static const struct {
-        struct text name;
-        enum entry_kind kind;
-    } all[] = {{{"README.txt", 10}, ENTRY_README},
-               {{"collections", 11}, ENTRY_FOLDER},
-               {{"by-uuid", 7}, ENTRY_FOLDER}};
-    for (uint64_t i = cookie; i < sizeof(all) / sizeof(all[0]); i++) {
-        struct entry e = {.kind = all[i].kind, .name = all[i].name};
+    struct entry e;
+    for (uint64_t i = cookie; place_root_entry(i, &e); i++) {
         int r = each(&e, i + 1, context);
         if (r)
             return r;

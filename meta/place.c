@@ -482,17 +482,24 @@ static int look_up_collections(const struct place *p, struct text name, struct e
     return r == -ENOENT ? look_up_part(p, name, ret_entry, want) : r;
 }
 
-static int look_up_root(const struct place *p, struct text name, struct entry *ret_entry)
+bool place_root_entry(uint64_t i, struct entry *ret_entry)
 {
-    static const struct {
-        struct text name;
-        enum entry_kind kind;
-    } all[] = {{{"README.txt", 10}, ENTRY_README},
-               {{"collections", 11}, ENTRY_FOLDER},
-               {{"by-uuid", 7}, ENTRY_FOLDER}};
-    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
-        if (text_equal(name, all[i].name)) {
-            *ret_entry = (struct entry){.kind = all[i].kind, .name = name};
+    static const struct entry all[] = {
+        {.kind = ENTRY_README, .name = {"README.txt", 10}},
+        {.kind = ENTRY_FOLDER, .name = {"collections", 11}},
+        {.kind = ENTRY_FOLDER, .name = {"by-uuid", 7}},
+    };
+    if (i >= sizeof(all) / sizeof(all[0]))
+        return false;
+    *ret_entry = all[i];
+    return true;
+}
+
+static int look_up_root(struct text name, struct entry *ret_entry)
+{
+    for (uint64_t i = 0; place_root_entry(i, ret_entry); i++)
+        if (text_equal(name, ret_entry->name)) {
+            ret_entry->name = name;
             return 0;
         }
     return -ENOENT;
@@ -505,7 +512,7 @@ int place_lookup(struct place *p, struct text name, struct entry *ret_entry, str
         return -ENOENT;
     switch (p->kind) {
     case PLACE_ROOT:
-        return look_up_root(p, name, ret_entry);
+        return look_up_root(name, ret_entry);
     case PLACE_COLLECTIONS:
         return look_up_collections(p, name, ret_entry, scratch, want);
     case PLACE_BY_UUID:

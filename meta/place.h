@@ -25,6 +25,8 @@ uint32_t place_required(const struct dataset_type *t, const struct value *values
 void place_write_type(const struct dataset_type *t, struct buffer *to); // its folder's name
 void place_write_file(const struct dataset_type *t, const struct row *row, struct buffer *to);
 void place_file_entry(const struct row *row, struct text name, struct entry *ret_entry);
+// The entries of a space's root, in order; false: there are no more.
+bool place_root_entry(uint64_t i, struct entry *ret_entry);
 // by-uuid/<name> (link.c).
 int place_link(struct place *p, struct text name, struct entry *ret_entry, struct buffer *target,
                struct want *want);
