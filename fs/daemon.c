@@ -123,6 +123,8 @@ static int sources_open(struct daemon *d, char **ret_why)
 {
     const struct options *o = d->options;
     char *why = NULL;
+    if (o->life <= 1 && !catalogue_check_seal(o->cache_dir))
+        log_info("catalogue %s: changed since, or not left in order: starting empty", o->cache_dir);
     int r = catalogue_open(o->cache_dir, o->catalogue_size_bytes, &d->catalogue, &why);
     if (r < 0) {
         *ret_why = why;
@@ -220,6 +222,8 @@ static int serve(struct daemon *d)
     r = session_serve(d->fs.session, d->options->worker_count, &is_unmounted);
     if (r < 0)
         return DAEMON_EXIT_FAILED;
+    if (is_unmounted)
+        catalogue_seal(d->catalogue);
     log_info(is_unmounted ? "unmounted" : "stopped for the next life");
     return is_unmounted ? DAEMON_EXIT_UNMOUNTED : DAEMON_EXIT_AGAIN;
 }

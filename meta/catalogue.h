@@ -29,6 +29,10 @@ struct catalogue;
 int catalogue_open(const char *folder, int64_t size_max_bytes, struct catalogue **ret_catalogue,
                    char **ret_why);
 void catalogue_close(struct catalogue *c);
+// At a mount's orderly end: writes down how the file is left; nothing can be written after it.
+void catalogue_seal(struct catalogue *c);
+// Before a mount's first catalogue_open: throws away what was not left so. false: it did.
+bool catalogue_check_seal(const char *folder);
 // For status.
 void catalogue_usage(struct catalogue *c, int64_t *ret_used_bytes, int64_t *ret_max_bytes);
 const char *catalogue_folder(const struct catalogue *c); // as it was given
