@@ -66,6 +66,7 @@ static void put_catalogue(struct catalogue *c, struct doc *reply)
     struct doc *m = doc_new(DOC_MAP);
     catalogue_usage(c, &used, &max);
     doc_put_text(m, "folder", catalogue_folder(c));
+    doc_put_bool(m, "in_memory", catalogue_in_memory(c));
     doc_put_integer(m, "used_bytes", used);
     doc_put_integer(m, "max_bytes", max);
     doc_put(reply, "catalogue", m);

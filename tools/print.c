@@ -131,7 +131,10 @@ static void put_catalogue(const struct doc *s, struct buffer *to)
     print_bytes(doc_integer(doc_path(s, "catalogue.used_bytes"), 0), to);
     buffer_append_string(to, " of ");
     print_bytes(doc_integer(doc_path(s, "catalogue.max_bytes"), 0), to);
-    buffer_append_string(to, " in ");
+    if (doc_bool(doc_path(s, "catalogue.in_memory"), false))
+        buffer_append_string(to, " in memory: not kept, as this can't be written: ");
+    else
+        buffer_append_string(to, " in ");
     put_text(s, "catalogue.folder", to);
     buffer_append_byte(to, '\n');
 }
