@@ -110,6 +110,40 @@ static int check_manager(struct sqlite *q, const struct manager *m, char **ret_w
     return check_version(q, m, buffer_text(&class), ret_why);
 }
 
+// Whether opaque_meta, the list of tables the client made for its datastores, has this one: 1, 0.
+static int is_promised(struct sqlite *q, const char *table)
+{
+    sqlite3_stmt *statement = NULL;
+    if (!sqlite_has_table(q, "opaque_meta"))
+        return 0;
+    sql_start(q, "SELECT 1 FROM opaque_meta WHERE table_name = ?1");
+    int r = sqlite_prepare(q, &statement);
+    if (r < 0)
+        return r;
+    struct value v = value_text(text_of(table));
+    sqlite_bind(statement, 1, &v);
+    r = sqlite_step(q, statement);
+    sqlite_done(&statement);
+    return r;
+}
+
+// A datastore without its records' table is empty (the client makes it when it first writes), but not
+// where the registry says that it was made.
+static int check_records(struct sqlite *q, char **ret_why)
+{
+    for (uint32_t i = 0; i < q->datastore_count; i++) {
+        const char *table = q->records_tables[i];
+        int r = sqlite_has_table(q, table) ? 0 : is_promised(q, table);
+        if (r < 0)
+            return refuse(q, ret_why, r, "can't be read: %s", sqlite3_errmsg(q->db));
+        if (r > 0)
+            return refuse(q, ret_why, -EBADMSG,
+                          "has no table %s, but lists it: it is not whole, ask who keeps the repository",
+                          table);
+    }
+    return 0;
+}
+
 int sqlite_check_schema(struct sqlite *q, char **ret_why)
 {
     if (!sqlite_has_table(q, "butler_attributes"))
@@ -125,5 +159,5 @@ int sqlite_check_schema(struct sqlite *q, char **ret_why)
             return refuse(q, ret_why, -EBADMSG,
                           "has no table %s: it is not whole, ask who keeps the repository",
                           tables[i]);
-    return 0;
+    return check_records(q, ret_why);
 }

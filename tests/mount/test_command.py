@@ -291,7 +291,7 @@ def test_a_newer_minor_version_is_accepted(own_repository, mount):
     assert (mount(repo) / "collections/u").is_dir()
 
 
-@pytest.mark.parametrize("table", ["butler_attributes", "collection", "dataset_type"])
+@pytest.mark.parametrize("table", ["butler_attributes", "collection", "dataset_type", "file_datastore_records"])
 def test_a_registry_without_a_table_that_is_needed_is_refused(own_repository, refused, table):
     repo = own_repository()
     _change(repo, f"DROP TABLE {table}")
