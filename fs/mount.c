@@ -178,13 +178,3 @@ bool mount_holds(const char *mountpoint, const char *path)
     cleanup(cleanup_free) char *resolved = path_resolve("/", path, mountpoint);
     return path_is_within(resolved, mountpoint);
 }
-
-void mount_set_read_ahead(dev_t dev, uint32_t kib)
-{
-    char path[64], number[16];
-    snprintf(path, sizeof path, "/sys/class/bdi/%u:%u/read_ahead_kb", major(dev), minor(dev));
-    int size = snprintf(number, sizeof number, "%u", kib);
-    cleanup(cleanup_close) int fd = open(path, O_WRONLY | O_CLOEXEC);
-    if (fd < 0 || write(fd, number, (size_t)size) < 0)
-        log_debug("%s: %m", path);
-}

@@ -19,5 +19,3 @@ int mount_hide(const char *mountpoint);
 bool mount_can_hide(void); // whether mount_hide will work
 // Whether `path` lies inside `mountpoint` (both resolved as far as they exist, without touching it).
 bool mount_holds(const char *mountpoint, const char *path);
-// /sys/class/bdi/.../read_ahead_kb of the mount; best effort.
-void mount_set_read_ahead(dev_t dev, uint32_t kib);

@@ -25,8 +25,7 @@ enum phase { PHASE_RUNNING, PHASE_PARKED, PHASE_CLAIMED };
 struct park {
     struct lock lock;
     struct op *first;   // under lock
-    bool stopping;      // under lock
-    pthread_cond_t wake;
+    pthread_cond_t parked; // there is one to watch
     pthread_t keeper;
 };
 
@@ -75,6 +74,7 @@ static void op_give_up(struct park *p, struct op *op)
     if (!op_claim(op, PHASE_CLAIMED))
         return;
     fuse_req_interrupt_func(op->req, NULL, NULL);
+    log_request_set(op->unique);
     log_warn("request timed out: the registry did not answer in time");
     op_reply_error(op, -ETIMEDOUT);
     if (repository_cancel(op->repository, &op->waiter))
@@ -86,10 +86,10 @@ static void *keeper_run(void *argument)
 {
     struct park *p = argument;
     lock_acquire(&p->lock);
-    while (!p->stopping) {
-        condition_wait(&p->wake, &p->lock, clock_ns() + KEEPER_PERIOD_NS);
+    for (;;) {
+        condition_wait(&p->parked, &p->lock, p->first ? clock_ns() + KEEPER_PERIOD_NS : INT64_MAX);
         int64_t now = clock_ns();
-        for (struct op *op = p->first; op && !p->stopping; op = op ? op->next : NULL) {
+        for (struct op *op = p->first; op; op = op ? op->next : NULL) {
             if (op->deadline_ns > now || atomic_load(&op->phase) != PHASE_PARKED)
                 continue;
             atomic_fetch_add(&op->references, 1);
@@ -100,7 +100,6 @@ static void *keeper_run(void *argument)
             op = p->first; // the list may have changed: from the start
         }
     }
-    lock_release(&p->lock);
     return NULL;
 }
 
@@ -190,6 +189,7 @@ static void park_add(struct park *p, struct op *op)
     if (p->first)
         p->first->previous = op;
     p->first = op;
+    pthread_cond_signal(&p->parked);
     lock_release(&p->lock);
     metric_add(METRIC_WAITERS, 1);
     metric_add(METRIC_REQUESTS_PARKED, 1);
@@ -213,17 +213,8 @@ struct park *park_new(void)
 {
     struct park *p = new_struct(struct park);
     lock_init(&p->lock, LOCK_RANK_PARKED, "parked");
-    condition_init(&p->wake);
+    condition_init(&p->parked);
     if (thread_start(&p->keeper, "keeper", keeper_run, p) < 0)
         log_check_failed("the keeper thread can't be started", __FILE__, __LINE__);
     return p;
-}
-
-void park_stop(struct park *p)
-{
-    lock_acquire(&p->lock);
-    p->stopping = true;
-    pthread_cond_signal(&p->wake);
-    lock_release(&p->lock);
-    pthread_join(p->keeper, NULL);
 }

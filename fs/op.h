@@ -53,6 +53,5 @@ struct op {
 struct park; // all parked ops and the keeper thread that watches their deadlines
 
 struct park *park_new(void);
-void park_stop(struct park *p); // ends the keeper; parked ops are left for the kernel to resend
 // Runs it, answers or parks it. `op` may live on the stack.
 void op_start(struct park *p, struct op *op);

@@ -631,14 +631,6 @@ void state_set_cached_epoch(struct state *s, uint64_t node, uint64_t epoch)
         n->cached_epoch = epoch;
 }
 
-void state_set_size(struct state *s, uint64_t node, int64_t size_bytes)
-{
-    lock_scope(&s->lock);
-    struct file_node *n = file_at(s, node);
-    if (n)
-        n->size_bytes = size_bytes;
-}
-
 void state_each_idle_file(struct state *s, state_update *each, void *context)
 {
     lock_scope(&s->lock);

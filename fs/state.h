@@ -126,7 +126,6 @@ uint16_t state_space(struct state *s, uint64_t node); // UINT16_MAX: unknown
 int state_path(struct state *s, uint64_t node, uint16_t space,
                int (*each)(struct text name, void *context), void *context);
 void state_set_cached_epoch(struct state *s, uint64_t node, uint64_t epoch);
-void state_set_size(struct state *s, uint64_t node, int64_t size_bytes);
 
 // What opening and closing do to a file node runs under the lock, in one step with the handle, so that
 // no other open or release comes between. It may change mode, size_bytes, backing_* and is_stale (which
