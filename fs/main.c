@@ -65,7 +65,7 @@ static int check_mountpoint(const struct options *o, char **ret_why)
     return 0;
 }
 
-// A daemon that sees its own mount could come to wait for itself. Most don't see it (mount_hide).
+// A daemon that sees its own mount could come to wait for itself.
 static int check_apart(const struct options *o, const char *what, const char *path, char **ret_why)
 {
     if (path_is_uri(path)) {
@@ -73,15 +73,18 @@ static int check_apart(const struct options *o, const char *what, const char *pa
             return 0;
         path += strncmp(path + 5, "//", 2) == 0 ? 7 : 5;
     }
-    if (!mount_can_hide() && mount_holds(o->mountpoint, path))
+    if (mount_holds(o->mountpoint, path))
         return why(ret_why, -EINVAL, "mount point %s: the %s %s lies inside it", o->mountpoint, what, path);
-    if (!mount_can_hide() && mount_holds(path, o->mountpoint))
+    if (mount_holds(path, o->mountpoint))
         return why(ret_why, -EINVAL, "mount point %s: it lies inside the %s %s", o->mountpoint, what, path);
     return 0;
 }
 
+// Most daemons don't see their own mount (mount_hide); for the others its sources must lie apart.
 static int check_places(const struct options *o, char **ret_why)
 {
+    if (mount_can_hide())
+        return 0;
     int r = check_apart(o, "cache folder", o->cache_dir, ret_why);
     for (uint32_t i = 0; r >= 0 && i < o->space_count; i++) {
         const struct space_options *s = &o->spaces[i];

@@ -73,22 +73,18 @@ bool fs_dirent(struct dirent_buffer *b, const char *name, uint64_t cookie, const
 {
     size_t left = b->room_bytes - b->size_bytes;
     fuse_req_t req = b->op->req;
-    struct fuse_entry_param entry;
-    entry_fill(b->op->fs, 0, a, &entry);
-    size_t need = b->op->is_plus ? fuse_add_direntry_plus(req, NULL, 0, name, &entry, 0)
+    size_t need = b->op->is_plus ? fuse_add_direntry_plus(req, NULL, 0, name, NULL, 0)
                                  : fuse_add_direntry(req, NULL, 0, name, NULL, 0);
     if (need > left)
         return false;
-    if (b->op->is_plus) {
-        if (node) {
-            struct fs_attr own = *a; // the node may know better (an open file's size)
-            uint64_t id = node(context, &own);
-            entry_fill(b->op->fs, id, &own, &entry);
-        }
+    struct fuse_entry_param entry;
+    struct fs_attr own = *a; // the node may know better (an open file's size)
+    uint64_t id = b->op->is_plus && node ? node(context, &own) : 0;
+    entry_fill(b->op->fs, id, &own, &entry);
+    if (b->op->is_plus)
         fuse_add_direntry_plus(req, b->data + b->size_bytes, left, name, &entry, (off_t)cookie);
-    } else {
+    else
         fuse_add_direntry(req, b->data + b->size_bytes, left, name, &entry.attr, (off_t)cookie);
-    }
     b->size_bytes += need;
     metric_add(METRIC_ENTRIES_LISTED, 1);
     return true;

@@ -426,10 +426,14 @@ uint32_t state_deaths(const struct state *s, uint64_t unique)
 
 // ---- nodes ----------------------------------------------------------------------------------
 
-static uint64_t ino_of(uint64_t parent_ino, struct text name)
+uint64_t state_ino_of_hash(uint64_t hash)
 {
-    uint64_t ino = hash64_seed(name.data, name.size_bytes, parent_ino);
-    return ino > STATE_ROOT ? ino : ino + 2;
+    return hash > STATE_ROOT ? hash : hash + 2;
+}
+
+uint64_t state_ino(uint64_t parent_ino, struct text name)
+{
+    return state_ino_of_hash(hash64_seed(name.data, name.size_bytes, parent_ino));
 }
 
 static uint64_t named_make(struct state *s, uint64_t parent, struct text name, enum node_kind kind,
@@ -443,7 +447,7 @@ static uint64_t named_make(struct state *s, uint64_t parent, struct text name, e
     n->space = space;
     n->lookups = 1;
     n->parent = parent;
-    n->ino = ino_of(up ? up->ino : 0, name);
+    n->ino = state_ino(up ? up->ino : 0, name);
     n->cached_epoch = 0;
     n->name_bytes = (uint16_t)name.size_bytes;
     memcpy(n->name, name.data, name.size_bytes);

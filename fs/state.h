@@ -104,6 +104,11 @@ void state_wait_end(struct state *s, uint32_t slot);
 void state_suspect(struct state *s, bool was_crash);
 uint32_t state_deaths(const struct state *s, uint64_t unique);
 
+// st_ino of anything that has a name: from its folder's and the name, or of another hash; never that of
+// a mount's root, nor 0.
+uint64_t state_ino(uint64_t parent_ino, struct text name);
+uint64_t state_ino_of_hash(uint64_t hash);
+
 // Nodes. All under one lock, held inside each call only; what a call gives out is a copy.
 // Finds or makes the node and counts one look-up of the kernel's. 0: the table is full.
 uint64_t state_named(struct state *s, uint64_t parent, struct text name, enum node_kind kind,

@@ -150,16 +150,36 @@ static int job_types(struct librarian *l, const struct want *w)
 
 // Points.
 
-static int member_ids(struct subject *s, int64_t **ret_ids, uint32_t *ret_count)
+// What a point query is asked with.
+struct point {
+    struct subject subject;
+    int64_t *ids; // of the collections that may hold it, in order
+    uint32_t count;
+    struct value values[LEVELS_MAX];
+    struct buffer store; // of the values' texts
+};
+
+static void point_release(struct point *p)
 {
+    subject_release(&p->subject);
+    buffer_release(&p->store);
+    free(p->ids);
+}
+
+static int point_find(struct librarian *l, const struct want *w, struct point *p)
+{
+    struct subject *s = &p->subject;
     const struct collection **members;
-    uint32_t count = set_members(s->snapshot, s->collection, s->type, &members);
-    int64_t *ids = memory_new((count + 1) * sizeof(*ids));
-    for (uint32_t i = 0; i < count; i++)
-        ids[i] = members[i]->id;
+    int r = subject_find(l, w, s);
+    if (r == 0)
+        r = want_values(w, s->snapshot, s->type, p->values, &p->store);
+    if (r < 0)
+        return r;
+    p->count = set_members(s->snapshot, s->collection, s->type, &members);
+    p->ids = memory_new((p->count + 1) * sizeof(*p->ids));
+    for (uint32_t i = 0; i < p->count; i++)
+        p->ids[i] = members[i]->id;
     free(members);
-    *ret_ids = ids;
-    *ret_count = count;
     return 0;
 }
 
@@ -202,49 +222,36 @@ static int keep_found(const struct registry_row *in, void *context)
 
 static int job_row(struct librarian *l, const struct want *w)
 {
-    cleanup(subject_release) struct subject s = {0};
-    cleanup(cleanup_free) int64_t *ids = NULL;
-    BUFFER_CLEANUP store = {0};
-    struct value values[LEVELS_MAX];
-    uint32_t count = 0;
-    int r = subject_find(l, w, &s);
-    if (r == 0)
-        r = want_values(w, s.snapshot, s.type, values, &store);
-    if (r == 0 && w->depth != s.type->level_count)
+    cleanup(point_release) struct point p = {0};
+    const struct subject *s = &p.subject;
+    int r = point_find(l, w, &p);
+    if (r == 0 && w->depth != s->type->level_count)
         r = -ENOENT;
-    if (r == 0)
-        r = member_ids(&s, &ids, &count);
     if (r < 0)
         return r;
-    struct found_row found = {l->repository, w, &s};
+    struct found_row found = {l->repository, w, s};
     metric_add(METRIC_POINT_QUERIES, 1);
-    r = count ? registry_row(s.registry, s.snapshot, s.type, ids, count, values, keep_found, &found)
-              : -ENOENT;
+    r = p.count ? registry_row(s->registry, s->snapshot, s->type, p.ids, p.count, p.values, keep_found,
+                               &found)
+                : -ENOENT;
     if (r != -ENOENT)
         return r;
-    keep(l->repository, w, s.epoch, &w->key, ROW_HIDDEN, NULL);
+    keep(l->repository, w, s->epoch, &w->key, ROW_HIDDEN, NULL);
     return 0;
 }
 
 static int job_folder(struct librarian *l, const struct want *w)
 {
-    cleanup(subject_release) struct subject s = {0};
-    cleanup(cleanup_free) int64_t *ids = NULL;
-    BUFFER_CLEANUP store = {0};
-    struct value values[LEVELS_MAX];
-    uint32_t count = 0;
-    int r = subject_find(l, w, &s);
-    if (r == 0)
-        r = want_values(w, s.snapshot, s.type, values, &store);
-    if (r == 0)
-        r = member_ids(&s, &ids, &count);
+    cleanup(point_release) struct point p = {0};
+    const struct subject *s = &p.subject;
+    int r = point_find(l, w, &p);
     if (r < 0)
         return r;
     metric_add(METRIC_POINT_QUERIES, 1);
-    r = count ? registry_enter(s.registry, s.snapshot, s.type, ids, count, values, w->depth) : 0;
+    r = p.count ? registry_enter(s->registry, s->snapshot, s->type, p.ids, p.count, p.values, w->depth) : 0;
     if (r < 0 && r != -ENOENT)
         return r;
-    keep(l->repository, w, s.epoch, &w->key, r > 0 ? ROW_ENTERED : ROW_REFUSED, NULL);
+    keep(l->repository, w, s->epoch, &w->key, r > 0 ? ROW_ENTERED : ROW_REFUSED, NULL);
     return 0;
 }
 

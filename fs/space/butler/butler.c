@@ -48,19 +48,21 @@ int butler_dataset(struct op *op, const struct file_node *n, struct dataset **re
 
 // ---- attributes -----------------------------------------------------------------------------
 
-static uint64_t ino_settle(uint64_t ino)
+uint64_t butler_component(struct text name)
 {
-    return ino > STATE_ROOT ? ino : ino + 2;
-}
-
-static uint64_t component_hash(struct text component)
-{
-    return component.size_bytes ? hash64(component.data, component.size_bytes) : 0;
+    return name.size_bytes ? hash64(name.data, name.size_bytes) : 0;
 }
 
 static uint64_t file_ino(const struct butler *b, const uint8_t uuid[16], uint64_t component)
 {
-    return ino_settle(hash64_seed(uuid, 16, b->ino_seed + component));
+    return state_ino_of_hash(hash64_seed(uuid, 16, b->ino_seed + component));
+}
+
+int64_t butler_readme_bytes(const struct butler *b)
+{
+    cleanup(buffer_release) struct buffer text = {0};
+    repository_readme(b->repository, &text);
+    return (int64_t)text.size_bytes;
 }
 
 void butler_folder_attr(const struct butler *b, uint64_t ino, struct fs_attr *ret_attr)
@@ -89,15 +91,14 @@ void butler_file_attr(const struct butler *b, const struct file_node *n, struct 
 void butler_attr(const struct butler *b, const struct entry *e, uint64_t parent_ino, int64_t text_bytes,
                  struct fs_attr *ret_attr)
 {
-    uint64_t ino = ino_settle(hash64_seed(e->name.data, e->name.size_bytes, parent_ino));
-    butler_folder_attr(b, ino, ret_attr);
+    butler_folder_attr(b, state_ino(parent_ino, e->name), ret_attr);
     if (e->kind == ENTRY_FOLDER)
         return;
     ret_attr->size_bytes = text_bytes;
     ret_attr->mode = e->kind == ENTRY_LINK ? S_IFLNK | 0777 : S_IFREG | b->file_mode;
     if (e->kind != ENTRY_FILE)
         return;
-    ret_attr->ino = file_ino(b, e->uuid.bytes, component_hash(e->component));
+    ret_attr->ino = file_ino(b, e->uuid.bytes, butler_component(e->component));
     ret_attr->size_bytes = e->size_bytes;
     ret_attr->mtime_unix_ns = e->mtime_unix_ns;
 }
@@ -109,7 +110,7 @@ uint64_t butler_node(struct op *op, uint64_t parent, const struct entry *e, stru
     struct state *state = op->fs->state;
     if (e->kind != ENTRY_FILE)
         return state_named(state, parent, e->name, kinds[e->kind], op->space->number);
-    struct file_key key = {.component = component_hash(e->component), .space = op->space->number};
+    struct file_key key = {.component = butler_component(e->component), .space = op->space->number};
     memcpy(key.uuid, e->uuid.bytes, sizeof key.uuid);
     struct file_node copy;
     uint64_t node = state_file(state, &key, parent, e->size_bytes, e->mtime_unix_ns, &copy);
@@ -126,13 +127,10 @@ static uint64_t folder_ino(struct op *op, uint64_t node)
     return state_get_named(op->fs->state, node, &n) ? n.ino : 0;
 }
 
+// README.txt has a text of its own, a link its target; nothing else has one here.
 static int64_t text_bytes_of(const struct butler *b, const struct entry *e, const struct buffer *target)
 {
-    if (e->kind != ENTRY_README)
-        return (int64_t)target->size_bytes;
-    cleanup(buffer_release) struct buffer text = {0};
-    repository_readme(b->repository, &text);
-    return (int64_t)text.size_bytes;
+    return e->kind == ENTRY_README ? butler_readme_bytes(b) : (int64_t)target->size_bytes;
 }
 
 static int entry_find(struct op *op, uint64_t parent, struct text name, struct entry *ret_entry,

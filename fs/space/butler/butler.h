@@ -30,6 +30,9 @@ static inline struct butler *butler_of(struct op *op)
 int butler_place(struct op *op, uint64_t node, struct place *ret_place);
 // The dataset a file node stands for; dataset_free(). -EINPROGRESS; -ESTALE: it is not there any more.
 int butler_dataset(struct op *op, const struct file_node *n, struct dataset **ret_dataset);
+// How a component is named in a file node; 0: the whole dataset.
+uint64_t butler_component(struct text name);
+int64_t butler_readme_bytes(const struct butler *b);
 // The attributes of an entry; `text_bytes`: of a link's target or a README.
 void butler_attr(const struct butler *b, const struct entry *e, uint64_t parent_ino, int64_t text_bytes,
                  struct fs_attr *ret_attr);

@@ -12,7 +12,6 @@
 #include <errno.h>
 
 #include "base/clock.h"
-#include "base/hash.h"
 #include "base/log.h"
 #include "base/metric.h"
 #include "fs/space/butler/butler.h"
@@ -111,12 +110,6 @@ static int replica_open(struct op *op, const struct dataset_file *file, const st
     return r;
 }
 
-static bool file_is(const struct dataset_file *f, uint64_t component)
-{
-    uint64_t own = f->component.size_bytes ? hash64(f->component.data, f->component.size_bytes) : 0;
-    return own == component;
-}
-
 // The first replica that opens, in datastore order; if none does: EACCES if one was refused to this
 // caller, EOPNOTSUPP if one is of a kind that isn't served yet, else EREMOTEIO.
 static int dataset_open(struct op *op, const struct dataset *d, uint64_t component,
@@ -124,7 +117,7 @@ static int dataset_open(struct op *op, const struct dataset *d, uint64_t compone
 {
     int worst = -EREMOTEIO;
     for (uint32_t i = 0; i < d->file_count; i++) {
-        if (!file_is(&d->files[i], component))
+        if (butler_component(d->files[i].component) != component)
             continue;
         int r = replica_open(op, &d->files[i], asking, ret_opened);
         if (r == 0)

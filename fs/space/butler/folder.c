@@ -10,6 +10,15 @@
 
 #define DOT_COOKIES 2
 
+static void folder_drop(struct op *op, uint64_t fh)
+{
+    struct handle was;
+    struct local_handle local;
+    if (state_close_handle(op->fs->state, fh, &was, NULL, NULL) && fs_local_take(op->fs, fh, &local) &&
+        local.has_listing)
+        listing_close(butler_of(op)->repository, &local.listing);
+}
+
 static int opendir_reply(struct op *op, uint64_t fh, uint64_t epoch)
 {
     struct named_node n;
@@ -17,13 +26,8 @@ static int opendir_reply(struct op *op, uint64_t fh, uint64_t epoch)
     // What the kernel holds of this folder's entries may stay if it was read in the same epoch.
     fi.keep_cache = state_get_named(op->fs->state, op->node, &n) && n.cached_epoch == epoch;
     state_set_cached_epoch(op->fs->state, op->node, epoch);
-    if (fuse_reply_open(op->req, &fi) == 0)
-        return 0;
-    struct handle was;
-    struct local_handle local;
-    state_close_handle(op->fs->state, fh, &was, NULL, NULL);
-    if (fs_local_take(op->fs, fh, &local) && local.has_listing)
-        listing_close(butler_of(op)->repository, &local.listing);
+    if (fuse_reply_open(op->req, &fi) < 0) // interrupted: the kernel will not release it
+        folder_drop(op, fh);
     return 0;
 }
 
@@ -56,11 +60,7 @@ int butler_opendir(struct op *op)
 
 int butler_releasedir(struct op *op)
 {
-    struct handle was;
-    struct local_handle local;
-    if (state_close_handle(op->fs->state, op->fh, &was, NULL, NULL) &&
-        fs_local_take(op->fs, op->fh, &local) && local.has_listing)
-        listing_close(butler_of(op)->repository, &local.listing);
+    folder_drop(op, op->fh);
     fuse_reply_err(op->req, 0);
     return 0;
 }
@@ -94,12 +94,7 @@ static int filling_add(const struct entry *e, uint64_t cookie, void *context)
     struct filling *f = context;
     struct fs_attr attr;
     const struct butler *b = butler_of(f->to.op);
-    int64_t text_bytes = 0;
-    if (e->kind == ENTRY_README) {
-        cleanup(buffer_release) struct buffer text = {0};
-        repository_readme(b->repository, &text);
-        text_bytes = (int64_t)text.size_bytes;
-    }
+    int64_t text_bytes = e->kind == ENTRY_README ? butler_readme_bytes(b) : 0;
     butler_attr(b, e, f->folder_ino, text_bytes, &attr);
     buffer_clear(&f->name);
     buffer_append_text(&f->name, e->name);

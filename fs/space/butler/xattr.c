@@ -4,7 +4,6 @@
 #include <errno.h>
 
 #include "base/clock.h"
-#include "base/hash.h"
 #include "fs/space/butler/butler.h"
 #include "meta/name.h"
 
@@ -134,8 +133,7 @@ static void dataset_xattrs(const struct dataset *d, const struct file_node *n, s
     }
     for (uint32_t i = 0; i < d->file_count; i++) {
         const struct dataset_file *f = &d->files[i];
-        uint64_t own = f->component.size_bytes ? hash64(f->component.data, f->component.size_bytes) : 0;
-        if (own != n->component)
+        if (butler_component(f->component) != n->component)
             continue;
         xattr_add(x, "storage_class", f->storage_class.size_bytes ? f->storage_class : d->storage_class);
         if (f->component.size_bytes)

@@ -3,7 +3,6 @@
 // configuration's order. It knows everything it needs, so nothing here ever waits.
 #include <errno.h>
 
-#include "base/hash.h"
 #include "base/log.h"
 #include "fs/space/space.h"
 
@@ -32,8 +31,7 @@ static uint64_t space_node(struct space *s)
 
 static uint64_t space_ino(const struct space *s, uint64_t root_ino)
 {
-    uint64_t ino = hash64_seed(s->options->name, strlen(s->options->name), root_ino);
-    return ino > STATE_ROOT ? ino : ino + 2;
+    return state_ino(root_ino, text_of(s->options->name));
 }
 
 static int root_lookup(struct op *op)
