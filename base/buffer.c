@@ -39,6 +39,14 @@ void *memory_grow(void *old, size_t count, size_t each_bytes)
     return memory;
 }
 
+void *memory_aligned(size_t size_bytes, size_t align_bytes)
+{
+    void *memory = aligned_alloc(align_bytes, size_bytes);
+    if (!memory)
+        memory_ended();
+    return memory;
+}
+
 char *memory_copy(const void *data, size_t size_bytes)
 {
     size_t with_end;
@@ -128,6 +136,13 @@ void buffer_vformat(struct buffer *b, const char *format, va_list args)
     }
     va_end(again);
     b->size_bytes += (size_t)wanted;
+}
+
+void buffer_make_line(struct buffer *b)
+{
+    for (size_t i = 0; i < b->size_bytes; i++)
+        if ((unsigned char)b->data[i] < ' ')
+            b->data[i] = '?';
 }
 
 void buffer_truncate(struct buffer *b, size_t size_bytes)

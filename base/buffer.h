@@ -28,6 +28,7 @@ void buffer_append_string(struct buffer *b, const char *s);
 void buffer_format(struct buffer *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void buffer_vformat(struct buffer *b, const char *format, va_list args)
     __attribute__((format(printf, 2, 0)));
+void buffer_make_line(struct buffer *b);                     // control characters become '?'
 void buffer_truncate(struct buffer *b, size_t size_bytes);  // <= size_bytes
 char *buffer_steal(struct buffer *b);                       // never NULL; the caller frees it
 
@@ -39,5 +40,6 @@ static inline struct text buffer_text(const struct buffer *b)
 // Allocation that does not fail (ends the process with one line on stderr when memory is out).
 void *memory_new(size_t size_bytes);                        // zeroed; free() it
 void *memory_grow(void *old, size_t count, size_t each_bytes); // realloc; the new part isn't zeroed
+void *memory_aligned(size_t size_bytes, size_t align_bytes);   // the size a multiple of it; not zeroed; free() it
 char *memory_copy(const void *data, size_t size_bytes);     // with a NUL after it
 #define new_struct(type) ((type *)memory_new(sizeof(type)))

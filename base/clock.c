@@ -108,6 +108,67 @@ void clock_format_iso(int64_t unix_ns, char ret_text[CLOCK_ISO_BYTES])
     snprintf(ret_text + size, CLOCK_ISO_BYTES - size, "Z");
 }
 
+static int64_t fraction_ns(const char *digits)
+{
+    int64_t ns = 0;
+    for (int i = 0; i < 9; i++) {
+        ns = ns * 10 + (*digits ? *digits - '0' : 0);
+        digits += *digits != 0;
+    }
+    return ns;
+}
+
+// Digits where `pattern` has a 9, else its own characters.
+static bool text_is_like(const char *text, const char *pattern)
+{
+    for (; *pattern; text++, pattern++)
+        if (*pattern == '9' ? *text < '0' || *text > '9' : *text != *pattern)
+            return false;
+    return true;
+}
+
+// "Z", or how far a place's time is ahead of UTC.
+static int parse_offset(const char *text, int64_t *ret_s)
+{
+    int hours, minutes;
+    *ret_s = 0;
+    if (strcmp(text, "Z") == 0)
+        return 0;
+    bool is_ahead = text_is_like(text, "+99:99");
+    if (strlen(text) != 6 || (!is_ahead && !text_is_like(text, "-99:99")) ||
+        sscanf(text + 1, "%2d:%2d", &hours, &minutes) != 2)
+        return -EINVAL;
+    *ret_s = (is_ahead ? 1 : -1) * (hours * 3600 + minutes * 60);
+    return 0;
+}
+
+int clock_parse_iso(struct text text, int64_t *ret_unix_ns)
+{
+    struct tm tm = {0};
+    char copy[CLOCK_ISO_BYTES], fraction[21] = "";
+    int end = 19, more = 0;
+    if (text.size_bytes >= sizeof(copy) || !text.size_bytes)
+        return -EINVAL;
+    memcpy(copy, text.data, text.size_bytes);
+    copy[text.size_bytes] = 0;
+    if (strlen(copy) != text.size_bytes || !text_is_like(copy, "9999-99-99T99:99:99") ||
+        sscanf(copy, "%4d-%2d-%2dT%2d:%2d:%2d", &tm.tm_year, &tm.tm_mon, &tm.tm_mday, &tm.tm_hour, &tm.tm_min,
+               &tm.tm_sec) != 6)
+        return -EINVAL;
+    if (copy[end] == '.' && sscanf(copy + end, ".%20[0-9]%n", fraction, &more) == 1)
+        end += more;
+    int64_t offset_s;
+    if (parse_offset(copy + end, &offset_s) < 0 || tm.tm_mon < 1 || tm.tm_mon > 12)
+        return -EINVAL;
+    tm.tm_year -= 1900;
+    tm.tm_mon -= 1;
+    int64_t unix_s = timegm(&tm) - offset_s;
+    if (unix_s > INT64_MAX / NS_PER_S - 1 || unix_s < INT64_MIN / NS_PER_S + 1)
+        return -EINVAL;
+    *ret_unix_ns = unix_s * NS_PER_S + fraction_ns(fraction);
+    return 0;
+}
+
 struct clock_unit {
     const char *name;
     int64_t factor;

@@ -8,6 +8,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/text.h"
+
 #define NS_PER_S 1000000000LL
 #define NS_PER_MS 1000000LL
 
@@ -22,6 +24,9 @@ int64_t tai_from_unix_ns(int64_t unix_ns);
 // ISO 8601 in UTC, "2024-11-11T03:04:05.123456Z"; the fraction only where there is one, up to ns.
 #define CLOCK_ISO_BYTES 40
 void clock_format_iso(int64_t unix_ns, char ret_text[CLOCK_ISO_BYTES]);
+// The same read, up to ns, the rest cut off; an offset ("+01:00") may stand for Z. -EINVAL for anything else, and for what
+// 64 bits don't hold.
+int clock_parse_iso(struct text text, int64_t *ret_unix_ns);
 
 // A duration as people write it: "200ms", "1s", "5min", "2h", "1d" (also us, ns), a bare number is
 // seconds; fractions allowed, what is below a nanosecond is cut off. -EINVAL for anything else,

@@ -73,12 +73,18 @@ void doc_free(struct doc *d)
         doc_free_branch(&d->branch);
     else
         free(d->scalar.spelling);
+    free(d->tag);
     free(d);
 }
 
 enum doc_kind doc_kind(const struct doc *d)
 {
     return d ? d->kind : DOC_NULL;
+}
+
+struct text doc_tag(const struct doc *d)
+{
+    return d && d->tag ? text_of(d->tag) : TEXT("");
 }
 
 // --- reading
@@ -299,4 +305,36 @@ void doc_append(struct doc *list, struct doc *value)
     check(doc_kind(list) == DOC_LIST && value);
     doc_widen(list);
     list->branch.items[list->branch.count++] = value;
+}
+
+// --- changing
+
+struct doc *doc_child(struct doc *d, size_t i)
+{
+    check(doc_is_branch(d) && i < d->branch.count);
+    return d->branch.items[i];
+}
+
+void doc_replace(struct doc *d, size_t i, struct doc *value)
+{
+    check(doc_is_branch(d) && i < d->branch.count);
+    doc_free(d->branch.items[i]);
+    d->branch.items[i] = value;
+}
+
+// No deeper than a document that was read.
+void doc_fill(struct doc *to, struct doc *from)
+{
+    check(to->kind == DOC_MAP && from->kind == DOC_MAP);
+    for (size_t i = 0; i < from->branch.count; i++) {
+        struct text key = doc_key(from, i);
+        struct doc *value = take(from->branch.items[i]), *there = doc_find(to, key);
+        if (!there)
+            doc_swap(to, key, value);
+        else if (there->kind == DOC_MAP && value->kind == DOC_MAP)
+            doc_fill(there, value);
+        else
+            doc_free(value);
+    }
+    doc_free(from);
 }

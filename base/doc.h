@@ -25,6 +25,8 @@ int doc_parse_yaml(struct text input, struct doc **ret_doc, char **ret_why);
 int doc_parse_json(struct text input, struct doc **ret_doc, char **ret_why);
 // Reads a whole file (regular, at most 64 MiB) by name; errors of open(2) as -errno with *ret_why.
 int doc_read_yaml(const char *path, struct doc **ret_doc, char **ret_why);
+// The same of a file that is open; `name` is for *ret_why.
+int doc_read_yaml_file(int fd, const char *name, struct doc **ret_doc, char **ret_why);
 void doc_free(struct doc *d);
 define_cleanup(struct doc *, doc_free);
 
@@ -44,6 +46,9 @@ int64_t doc_integer(const struct doc *d, int64_t otherwise);
 bool doc_bool(const struct doc *d, bool otherwise);
 double doc_real(const struct doc *d, double otherwise);      // of an integer too
 
+// A YAML node's own tag ("!include"); empty: it has none, or one of YAML's.
+struct text doc_tag(const struct doc *d);
+
 // Building.
 struct doc *doc_new(enum doc_kind kind);                     // DOC_MAP, DOC_LIST
 struct doc *doc_new_text(struct text t);
@@ -56,6 +61,12 @@ void doc_put_text(struct doc *map, const char *key, const char *value);   // NUL
 void doc_put_integer(struct doc *map, const char *key, int64_t value);
 void doc_put_bool(struct doc *map, const char *key, bool value);
 void doc_append(struct doc *list, struct doc *value);                     // takes the value
+
+// Changing a list or map: its i-th item; another in its place (takes the value, frees the one before).
+struct doc *doc_child(struct doc *d, size_t i);
+void doc_replace(struct doc *d, size_t i, struct doc *value);
+// Adds to a map what another holds and it doesn't, maps within maps; takes `from`.
+void doc_fill(struct doc *to, struct doc *from);
 
 // Bytes that are not valid UTF-8 are written as U+FFFD, a real that is no number as null. Keys in
 // the order they were put. Pretty: two spaces a level, no newline at the end.

@@ -33,6 +33,7 @@ struct doc_branch {
 
 struct doc {
     enum doc_kind kind;
+    char *tag; // owned; NULL: none of its own
     union {
         struct doc_scalar scalar;
         struct doc_branch branch; // DOC_LIST, DOC_MAP

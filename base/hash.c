@@ -3,6 +3,7 @@
 #include "base/hash.h"
 
 #include <string.h>
+#define XXH_STATIC_LINKING_ONLY // the size of XXH3_state_t
 #include <xxhash.h>
 
 uint64_t hash64(const void *data, size_t size_bytes)
@@ -20,4 +21,23 @@ void hash128(const void *data, size_t size_bytes, uint8_t ret_hash[16])
     XXH128_canonical_t canonical;
     XXH128_canonicalFromHash(&canonical, XXH3_128bits(data, size_bytes));
     memcpy(ret_hash, canonical.digest, sizeof(canonical.digest));
+}
+
+_Static_assert(sizeof(struct hash_stream) >= sizeof(XXH3_state_t) &&
+                   _Alignof(struct hash_stream) >= _Alignof(XXH3_state_t),
+               "a hash_stream is an XXH3_state_t");
+
+void hash_stream_begin(struct hash_stream *h)
+{
+    XXH3_64bits_reset((XXH3_state_t *)h->state);
+}
+
+void hash_stream_add(struct hash_stream *h, const void *data, size_t size_bytes)
+{
+    XXH3_64bits_update((XXH3_state_t *)h->state, data, size_bytes);
+}
+
+uint64_t hash_stream_end(const struct hash_stream *h)
+{
+    return XXH3_64bits_digest((const XXH3_state_t *)h->state);
 }

@@ -15,8 +15,21 @@ enum lock_rank {
     LOCK_RANK_REPOSITORY, // meta: the current snapshot
     LOCK_RANK_CATALOGUE,  // meta: pinned generations, thread transactions
     LOCK_RANK_PARKED,     // fs: operations that wait
+    LOCK_RANK_INODE,      // fs: one inode of a home, its length and what it costs
     LOCK_RANK_NODE,       // fs: the node table
     LOCK_RANK_HANDLE,     // fs: open files and folders
+    LOCK_RANK_CACHE,      // cache: which objects are known, the folders' series
+    LOCK_RANK_ENTRY,      // cache: one object, its flights and waiters
+    LOCK_RANK_FLIGHTS,    // cache: what flies and what waits for its turn
+    LOCK_RANK_POOL,       // cache: blocks in memory
+    LOCK_RANK_UPLOAD,     // cache: what was written of one object and isn't sent yet
+    LOCK_RANK_UPLOADS,    // cache: parts under way, who waits for them
+    LOCK_RANK_ORIGIN,     // cache: credentials and what an origin learnt of its server
+    LOCK_RANK_FETCHERS,   // cache: endpoints, their queues, who has which fetch
+    LOCK_RANK_STORE_DOOR, // cache: the names on disk of one stored object
+    LOCK_RANK_STORED,     // cache: one open stored object
+    LOCK_RANK_STORE,      // cache: what is stored, and how much
+    LOCK_RANK_LEDGER,     // meta: usage, changes in work, a count under way
     LOCK_RANK_QUEUE,      // base: one queue
     LOCK_RANK_LEAF,       // anything that calls nothing
 };

@@ -106,6 +106,13 @@ static int yaml_enter(struct yaml_reader *r, struct doc *node)
     return 0;
 }
 
+// A tag of the document's own ("!include") stays with the node; YAML's own are done with.
+static void yaml_set_tag(struct doc *node, const char *tag)
+{
+    if (tag && tag[0] == '!' && tag[1])
+        node->tag = memory_copy(tag, strlen(tag));
+}
+
 // --- anchors
 
 static bool yaml_anchor_same(uint64_t number, const void *name, void *context)
@@ -182,9 +189,11 @@ static int yaml_copy(struct yaml_reader *r, const struct doc *from, int depth,
     if (doc_is_scalar(from)) {
         *ret_copy = doc_new_scalar(doc_kind(from), spelling);
         (*ret_copy)->scalar.integer = from->scalar.integer; // whichever of the union it is
+        yaml_set_tag(*ret_copy, from->tag);
         return 0;
     }
     cleanup(cleanup_doc_free) struct doc *to = doc_new(doc_kind(from));
+    yaml_set_tag(to, from->tag);
     error = yaml_copy_branch(r, from, depth, to);
     if (error < 0)
         return error;
@@ -231,11 +240,14 @@ static int yaml_on_node(struct yaml_reader *r, const yaml_event_t *event)
     struct doc *node;
     if (event->type == YAML_SCALAR_EVENT) {
         node = yaml_scalar(event);
+        yaml_set_tag(node, (const char *)event->data.scalar.tag);
         yaml_anchor_set(r, event->data.scalar.anchor, node);
         return yaml_add(r, node);
     }
     bool is_list = event->type == YAML_SEQUENCE_START_EVENT;
     node = doc_new(is_list ? DOC_LIST : DOC_MAP);
+    yaml_set_tag(node, (const char *)(is_list ? event->data.sequence_start.tag
+                                              : event->data.mapping_start.tag));
     yaml_anchor_set(r, is_list ? event->data.sequence_start.anchor
                                : event->data.mapping_start.anchor, node);
     return yaml_enter(r, node);
@@ -323,12 +335,10 @@ int doc_parse_yaml(struct text input, struct doc **ret_doc, char **ret_why)
     return 0;
 }
 
-static int yaml_read_file(const char *path, struct buffer *to, char **ret_why)
+static int yaml_read_file(int fd, const char *path, struct buffer *to, char **ret_why)
 {
-    // Non-blocking, so that a pipe of that name can't hold us up before it is refused.
-    cleanup(cleanup_close) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     struct stat is;
-    if (fd < 0 || fstat(fd, &is) < 0)
+    if (fstat(fd, &is) < 0)
         return doc_fail(-errno, ret_why, "%s: %m", path);
     if (!S_ISREG(is.st_mode))
         return doc_fail(-EINVAL, ret_why, "%s: not a regular file", path);
@@ -345,13 +355,22 @@ static int yaml_read_file(const char *path, struct buffer *to, char **ret_why)
     return 0;
 }
 
-int doc_read_yaml(const char *path, struct doc **ret_doc, char **ret_why)
+int doc_read_yaml_file(int fd, const char *name, struct doc **ret_doc, char **ret_why)
 {
     BUFFER_CLEANUP content = {0};
-    int error = yaml_read_file(path, &content, ret_why);
+    int error = yaml_read_file(fd, name, &content, ret_why);
     if (error < 0)
         return error;
     cleanup(cleanup_free) char *why = NULL;
     error = doc_parse_yaml(buffer_text(&content), ret_doc, &why);
-    return error < 0 ? doc_fail(error, ret_why, "%s: %s", path, why) : 0;
+    return error < 0 ? doc_fail(error, ret_why, "%s: %s", name, why) : 0;
+}
+
+int doc_read_yaml(const char *path, struct doc **ret_doc, char **ret_why)
+{
+    // Non-blocking, so that a pipe of that name can't hold us up before it is refused.
+    cleanup(cleanup_close) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0)
+        return doc_fail(-errno, ret_why, "%s: %m", path);
+    return doc_read_yaml_file(fd, path, ret_doc, ret_why);
 }
