@@ -1,0 +1,912 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// upload.c: see upload.h.
+//  1. What was written and isn't cut into a part yet is under the upload's lock; everything else of all uploads is under
+//     one lock, held for steps only. Requests are started and cancelled under it; their ends take it.
+//  2. A part's bytes live until its request has ended, whatever becomes of the upload.
+//  3. An upload lives as long as its opener or a request of it does (`references`).
+//  4. Nothing that failed is finished: the last request is sent only when every part has been taken and checked, and
+//     whoever closes before the end has all of it forgotten. Parts under way end first, and aren't cut off: a server
+//     that is just taking one may keep it beyond its upload's end.
+//  5. What was reported as failed doesn't come to be: its request is not made again, and what may have come of it is
+//     looked for and deleted. As long as that isn't over, no other upload of its key ends: nobody else's is deleted.
+//  6. Ours is what is shown to be (upload_identity.h). Nothing else is reported as whole, and nothing else deleted.
+//  7. A record is written before an upload in parts begins, and removed only when the origin has said that it is whole or
+//     gone.
+#include "cache/upload.h"
+
+#include <errno.h>
+#include <sys/stat.h>
+#include <zlib.h>
+
+#include "base/clock.h"
+#include "base/lock.h"
+#include "base/log.h"
+#include "base/metric.h"
+#include "cache/upload_identity.h"
+#include "cache/upload_internal.h"
+#include "cache/upload_record.h"
+
+#define FIRST_ROOM_BYTES ((size_t)64 << 10)
+#define FORGET_TIMES_MAX 4
+#define DRAIN_TURN_NS (2 * NS_PER_S)
+#define STANDSTILL_NS (30 * NS_PER_S) // nothing is sent, begun or answered: nothing will be
+
+enum upload_state { UPLOAD_OPEN, UPLOAD_ENDING, UPLOAD_WHOLE, UPLOAD_FAILED };
+
+struct part {
+    struct origin_request request; // first
+    struct upload *upload;
+    struct part *next;             // in `queued` or `flying`
+    char *data;
+    size_t size_bytes;
+    uint32_t number;               // from 1
+};
+
+struct upload {
+    struct uploads *all;
+    struct origin *origin;
+    char *key;
+    size_t key_bytes;
+    struct lock lock;              // rank UPLOAD: the next five
+    char *filling;                 // bytes that are in no part yet
+    size_t filled_bytes, room_bytes;
+    uint64_t size_bytes;
+    uint32_t crc32;                // of all parts
+    // Under the lock of all.
+    struct upload *next, **at;     // among all
+    enum upload_state state;
+    int error;                     // FAILED: what the caller is told
+    uint32_t references;
+    bool is_closed;
+    bool is_in_parts, has_begun;   // BEGIN was sent; answered
+    bool keeps_checksums;
+    bool is_new;                   // there must be no such object yet; false once there is its own
+    uint32_t forgotten;            // times
+    bool is_counted;               // among the requests: its own one below
+    bool may_appear;               // PUT or FINISH was sent, and what came of it isn't known
+    uint32_t body_crc32;           // of what is sent in one request
+    struct buffer id;              // the origin's name for it
+    struct origin_part *parts;
+    uint32_t part_count, parts_room;
+    struct part *queued, **queued_last;
+    struct part *flying;
+    uint64_t record;               // number; 0: none
+    int64_t begun_unix_ns, answered_unix_ns;
+    bool has_unheard;              // BEGIN was sent more than once: there may be others of it
+    struct origin_request request; // one at a time: BEGIN, PUT, FINISH, HEAD, FORGET
+    struct upload_result result;
+};
+
+static struct text key_of(const struct upload *u)
+{
+    return (struct text){u->key, u->key_bytes};
+}
+
+// ---- who waits ------------------------------------------------------------------------------
+
+static bool has_room(const struct upload *u)
+{
+    // Who has nothing under way can't make room by waiting; he holds less than the smallest part.
+    return u->all->used_bytes <= u->all->memory_bytes || (!u->flying && !u->queued);
+}
+
+static bool is_due(const struct upload_waiter *w, const struct upload *moved)
+{
+    const struct upload *u = w->upload;
+    if (u->state == UPLOAD_FAILED || u->state == UPLOAD_WHOLE)
+        return true;
+    return w->event == UPLOAD_ROOM || u == moved;
+}
+
+// Under the lock: takes those whose time has come.
+static struct upload_waiter *take_due(struct uploads *all, const struct upload *moved)
+{
+    struct upload_waiter *due = NULL;
+    for (struct upload_waiter **at = &all->waiters; *at;) {
+        struct upload_waiter *w = *at;
+        if (!is_due(w, moved)) {
+            at = &w->next;
+            continue;
+        }
+        *at = w->next;
+        w->next = due;
+        due = w;
+    }
+    return due;
+}
+
+static void tell(struct upload_waiter *due)
+{
+    while (due) {
+        struct upload_waiter *w = due;
+        due = w->next;
+        w->ready(w);
+    }
+}
+
+bool upload_has_room(struct upload *u)
+{
+    lock_scope(&u->all->lock);
+    return has_room(u);
+}
+
+int upload_wait(struct upload *u, enum upload_event event, struct upload_waiter *w)
+{
+    lock_scope(&u->all->lock);
+    w->upload = u;
+    w->event = event;
+    if (u->state == UPLOAD_FAILED || u->state == UPLOAD_WHOLE || (event == UPLOAD_ROOM && has_room(u)))
+        return 0;
+    w->next = u->all->waiters;
+    u->all->waiters = w;
+    return -EINPROGRESS;
+}
+
+bool upload_cancel(struct upload_waiter *w)
+{
+    struct uploads *all = w->upload->all;
+    lock_scope(&all->lock);
+    for (struct upload_waiter **at = &all->waiters; *at; at = &(*at)->next) {
+        if (*at == w) {
+            *at = w->next;
+            return true;
+        }
+    }
+    return false;
+}
+
+// ---- an end ---------------------------------------------------------------------------------
+
+static void upload_free(struct upload *u)
+{
+    free(u->filling);
+    free(u->parts);
+    free(u->key);
+    buffer_release(&u->id);
+    lock_release_memory(&u->lock);
+    origin_unref(u->origin);
+    free(u);
+}
+
+// Under the lock of all. true: nobody has it any more; to be freed without the lock.
+static bool upload_drop(struct upload *u)
+{
+    if (--u->references > 0)
+        return false;
+    *u->at = u->next;
+    if (u->next)
+        u->next->at = u->at;
+    return true;
+}
+
+static void record_end(struct upload *u)
+{
+    if (u->record && u->has_unheard)
+        uploads_forget_unheard(u->all, u->origin, key_of(u), u->record, u->begun_unix_ns, u->answered_unix_ns);
+    else if (u->record)
+        upload_record_remove(u->all->folder, u->record);
+    u->record = 0;
+}
+
+// What isn't made yet of its requests isn't made at all.
+static void give_up(struct upload *u)
+{
+    enum origin_verb verb = u->request.verb;
+    if (u->is_counted && (verb == ORIGIN_BEGIN || verb == ORIGIN_PUT || verb == ORIGIN_FINISH))
+        origin_give_up(&u->request);
+    for (struct part *p = u->flying; p; p = p->next)
+        origin_give_up(&p->request);
+}
+
+// Under the lock of all. The first reason is the one that is told.
+static void fail_held(struct upload *u, int error, const char *why)
+{
+    if (u->state == UPLOAD_FAILED || (u->state == UPLOAD_WHOLE && !u->is_closed))
+        return;
+    u->state = UPLOAD_FAILED;
+    u->error = error == -EREMOTEIO || error == -ENOENT || error == -ESTALE ? -EIO : error;
+    give_up(u);
+    log_error("object %.*s was not written: %s", (int)u->key_bytes, u->key, why ? why : strerror(-u->error));
+    metric_add(METRIC_UPLOADS_FAILED, 1);
+}
+
+static void part_free(struct part *p)
+{
+    free(p->data);
+    free(p);
+}
+
+// ---- requests -------------------------------------------------------------------------------
+
+static void upload_step(struct upload *u);
+
+// Under the lock of all. `r` is the upload's own or a part's.
+static void request_start(struct upload *u, struct origin_request *r, void (*done)(struct origin_request *,
+                          const struct origin_answer *), int64_t limit_ns)
+{
+    r->key = key_of(u);
+    r->upload = buffer_text(&u->id);
+    r->has_checksums = u->keeps_checksums;
+    r->deadline_ns = clock_ns() + limit_ns;
+    r->done = done;
+    u->references++;
+    u->all->requests++;
+    u->all->moved_ns = clock_ns();
+    origin_start(u->origin, r);
+}
+
+// After a request's end was taken in, under the lock, which is given back: what follows, and who is told. It is under way until
+// they were.
+static void request_end(struct upload *u)
+{
+    struct uploads *all = u->all;
+    upload_step(u);
+    struct upload_waiter *due = take_due(all, u);
+    bool is_last = upload_drop(u);
+    lock_release(&all->lock);
+    tell(due);
+    if (is_last)
+        upload_free(u);
+    lock_scope(&all->lock);
+    all->requests--;
+    all->moved_ns = clock_ns();
+    pthread_cond_broadcast(&all->ended);
+}
+
+static void own_start(struct upload *u, enum origin_verb verb, void (*done)(struct origin_request *,
+                      const struct origin_answer *), int64_t limit_ns)
+{
+    check(!u->is_counted);
+    u->is_counted = true;
+    u->request = (struct origin_request){.verb = verb, .context = u};
+    if (verb == ORIGIN_DELETE)
+        u->request.if_match = text_of(u->result.validator);
+    request_start(u, &u->request, done, limit_ns);
+}
+
+// The lock is taken, and the upload's own request is over.
+static struct upload *own_ended(struct origin_request *r)
+{
+    struct upload *u = r->context;
+    lock_acquire(&u->all->lock);
+    u->is_counted = false;
+    return u;
+}
+
+// Which it is, as the origin says. May be the result's own text.
+static void take_validator(struct upload *u, struct text validator)
+{
+    if (validator.size_bytes >= sizeof(u->result.validator))
+        validator.size_bytes = 0;
+    memmove(u->result.validator, validator.data, validator.size_bytes);
+    u->result.validator[validator.size_bytes] = 0;
+}
+
+static bool is_same_key(const struct upload *u, const struct upload *other)
+{
+    return u != other && text_equal(key_of(u), key_of(other)) &&
+           text_equal(origin_identity(u->origin), origin_identity(other->origin));
+}
+
+// An upload of the same key that failed may still come to be, or is just being deleted.
+static bool must_wait(const struct upload *u)
+{
+    for (const struct upload *other = u->all->first; other; other = other->next)
+        if (other->state == UPLOAD_FAILED && other->may_appear && is_same_key(u, other))
+            return true;
+    return false;
+}
+
+// What came of its last request is known, or can't be: those that had to wait for that go on.
+static void settle(struct upload *u)
+{
+    u->may_appear = false;
+    for (struct upload *other = u->all->first; other; other = other->next)
+        if (other->state == UPLOAD_ENDING && is_same_key(u, other))
+            upload_step(other);
+}
+
+static void whole(struct upload *u, const struct origin_answer *a)
+{
+    int64_t mtime = a->mtime_unix_ns != ORIGIN_TIME_UNKNOWN    ? a->mtime_unix_ns
+                    : a->server_unix_ns != ORIGIN_TIME_UNKNOWN ? a->server_unix_ns
+                                                               : clock_unix_ns();
+    u->result.mtime_unix_ns = mtime;
+    u->result.size_bytes = (int64_t)u->size_bytes;
+    take_validator(u, a->validator);
+    u->is_new = false;
+    u->state = UPLOAD_WHOLE;
+    settle(u);
+    record_end(u);
+    metric_add(METRIC_UPLOADS_WHOLE, 1);
+}
+
+static bool is_own(const struct upload *u, const struct origin_answer *a)
+{
+    const struct upload_identity identity = {
+        .validator = text_of(u->result.validator),
+        .size_bytes = u->size_bytes,
+        .crc32 = u->part_count ? u->crc32 : u->body_crc32,
+        .body = {u->filling ? u->filling : "", u->filled_bytes},
+        .parts = u->parts,
+        .part_count = u->part_count,
+    };
+    return upload_identity_is(&identity, a);
+}
+
+static void undo_done(struct origin_request *r, const struct origin_answer *a)
+{
+    struct upload *u = own_ended(r);
+    if (a->error && a->error != -ESTALE)
+        log_warn("object %.*s: it is there, although it was reported as failed, and can't be deleted: %s",
+                 (int)u->key_bytes, u->key, a->why);
+    settle(u);
+    request_end(u);
+}
+
+// What there is after its writer was told that it failed: if it is this, nothing of it stays.
+static void look_back_done(struct origin_request *r, const struct origin_answer *a)
+{
+    struct upload *u = own_ended(r);
+    if (is_own(u, a)) {
+        take_validator(u, a->validator);
+        own_start(u, ORIGIN_DELETE, undo_done, FORGET_LIMIT_NS);
+    } else {
+        if (a->error && a->error != -ENOENT)
+            log_warn("object %.*s: it was reported as failed, and whether it is there can't be seen: %s",
+                     (int)u->key_bytes, u->key, a->why);
+        settle(u);
+    }
+    request_end(u);
+}
+
+// The last request ended. What is refused at the first time of asking has not come to be.
+static void last_failed(struct upload *u, const struct origin_answer *a)
+{
+    fail_held(u, a->error, a->why);
+    if (a->status / 100 == 4 && !a->was_repeated)
+        settle(u);
+}
+
+// It was taken, but after its writer was told that it failed: what it is called is known.
+static void came_late(struct upload *u, const struct origin_answer *a)
+{
+    take_validator(u, a->validator);
+    u->is_in_parts = false;
+    record_end(u);
+}
+
+// What the origin says it has now. Once it has said that it has made one of all parts, this is only how it calls it (some
+// call it otherwise by now) and when it was made.
+static void head_done(struct origin_request *r, const struct origin_answer *a)
+{
+    struct upload *u = own_ended(r);
+    bool is_made = u->result.validator[0];
+    bool is_it = is_made ? !a->error && a->size_bytes == (int64_t)u->size_bytes : is_own(u, a);
+    if (u->state == UPLOAD_ENDING && is_it)
+        whole(u, a);
+    else if (u->state == UPLOAD_ENDING && is_made)
+        whole(u, &(struct origin_answer){.mtime_unix_ns = ORIGIN_TIME_UNKNOWN,
+                                         .server_unix_ns = ORIGIN_TIME_UNKNOWN,
+                                         .validator = text_of(u->result.validator)});
+    else
+        fail_held(u, a->error ? a->error : -EIO,
+                  a->error ? a->why : "what the origin has of that name is not known to be it, and may be another object");
+    request_end(u);
+}
+
+// There is an object already. It is this one, if it was sent more than once; else it is another's, and the upload has failed.
+// true: it is to be looked at.
+static bool is_taken(struct upload *u, const struct origin_answer *a)
+{
+    if (a->error != -ESTALE || !u->is_new)
+        return false;
+    if (!a->was_repeated)
+        fail_held(u, -EEXIST, "somebody else has made an object of that name meanwhile");
+    return a->was_repeated;
+}
+
+static void put_done(struct origin_request *r, const struct origin_answer *a)
+{
+    struct upload *u = own_ended(r);
+    if (u->state == UPLOAD_ENDING && is_taken(u, a))
+        own_start(u, ORIGIN_HEAD, head_done, REQUEST_LIMIT_NS);
+    else if (a->error)
+        last_failed(u, a);
+    else if (u->state == UPLOAD_ENDING)
+        whole(u, a);
+    else
+        came_late(u, a);
+    request_end(u);
+}
+
+static void finish_done(struct origin_request *r, const struct origin_answer *a)
+{
+    struct upload *u = own_ended(r);
+    // It may have been answered before, and the answer was lost: then there is no such upload any more, but the object.
+    bool may_be_whole = a->error == 0 || a->error == -ENOENT;
+    if (u->state == UPLOAD_ENDING && (is_taken(u, a) || may_be_whole)) {
+        take_validator(u, a->error ? TEXT("") : a->validator);
+        own_start(u, ORIGIN_HEAD, head_done, REQUEST_LIMIT_NS);
+    } else if (a->error == 0) {
+        came_late(u, a);
+    } else {
+        last_failed(u, a);
+    }
+    request_end(u);
+}
+
+// A part that was under way when its upload was forgotten may have come to be after it: it is forgotten until the origin
+// says that it knows of none.
+static void forget_done(struct origin_request *r, const struct origin_answer *a)
+{
+    struct upload *u = own_ended(r);
+    if (a->error == 0 && ++u->forgotten < FORGET_TIMES_MAX) {
+        own_start(u, ORIGIN_FORGET, forget_done, FORGET_LIMIT_NS);
+        request_end(u);
+        return;
+    }
+    if (a->error == 0 || a->error == -ENOENT)
+        record_end(u);
+    else
+        log_warn("object %.*s: what was sent of it is still at the origin (%s); the next mount tries again",
+                 (int)u->key_bytes, u->key, a->why);
+    u->is_in_parts = false;
+    request_end(u);
+}
+
+static void begin_done(struct origin_request *r, const struct origin_answer *a)
+{
+    struct upload *u = own_ended(r);
+    u->answered_unix_ns = clock_unix_ns();
+    u->has_unheard = a->was_repeated;
+    if (a->error == 0) {
+        buffer_append_text(&u->id, a->token);
+        u->has_begun = true;
+        u->keeps_checksums = a->keeps_checksums;
+        if (u->record && !u->has_unheard) // else a later life has to look for all of them
+            upload_record_write(u->all->folder, u->record,
+                                &(struct upload_record){origin_identity(u->origin), key_of(u), buffer_text(&u->id),
+                                                        u->begun_unix_ns});
+    } else {
+        fail_held(u, a->error, a->why);
+        if (!a->is_unanswered && a->error != -ETIMEDOUT && a->error != -ECANCELED)
+            record_end(u); // it said no: there is nothing
+        u->is_in_parts = false;
+    }
+    request_end(u);
+}
+
+static void part_done(struct origin_request *r, const struct origin_answer *a)
+{
+    struct part *p = (struct part *)r;
+    struct upload *u = p->upload;
+    struct uploads *all = u->all;
+    lock_acquire(&all->lock);
+    for (struct part **at = &u->flying; *at; at = &(*at)->next) {
+        if (*at == p) {
+            *at = p->next;
+            break;
+        }
+    }
+    struct origin_part *to = &u->parts[p->number - 1];
+    if (a->error == 0 && (a->validator.size_bytes == 0 || a->validator.size_bytes >= sizeof(to->validator)))
+        fail_held(u, -EIO, "the origin took a part and didn't say which (no ETag)");
+    else if (a->error == 0)
+        memcpy(to->validator, a->validator.data, a->validator.size_bytes);
+    else
+        fail_held(u, a->error, a->why);
+    all->used_bytes -= p->size_bytes;
+    part_free(p);
+    request_end(u);
+}
+
+static void parts_start(struct upload *u)
+{
+    while (u->queued) {
+        struct part *p = u->queued;
+        u->queued = p->next;
+        p->next = u->flying;
+        u->flying = p;
+        p->request = (struct origin_request){
+            .verb = ORIGIN_PART,
+            .priority = ORIGIN_AHEAD,
+            .body = {p->data, p->size_bytes},
+            .crc32 = u->parts[p->number - 1].crc32,
+            .part = p->number,
+        };
+        request_start(u, &p->request, part_done, REQUEST_LIMIT_NS);
+    }
+    u->queued_last = &u->queued;
+}
+
+static void parts_drop(struct upload *u)
+{
+    while (u->queued) {
+        struct part *p = u->queued;
+        u->queued = p->next;
+        u->all->used_bytes -= p->size_bytes;
+        part_free(p);
+    }
+    u->queued_last = &u->queued;
+}
+
+static void begin_start(struct upload *u)
+{
+    struct uploads *all = u->all;
+    u->is_in_parts = true;
+    u->begun_unix_ns = clock_unix_ns();
+    if (all->folder) {
+        u->record = ++all->last_record;
+        struct upload_record record = {origin_identity(u->origin), key_of(u), TEXT(""), u->begun_unix_ns};
+        int error = upload_record_write(all->folder, u->record, &record);
+        if (error)
+            log_warn("an upload can't be recorded in %s: %s; if this process dies, its parts stay at the origin",
+                     all->folder, strerror(-error));
+    }
+    own_start(u, ORIGIN_BEGIN, begin_done, REQUEST_LIMIT_NS);
+}
+
+static void finish_start(struct upload *u)
+{
+    u->is_counted = u->may_appear = true;
+    u->request = (struct origin_request){.verb = ORIGIN_FINISH,
+                                         .context = u,
+                                         .parts = u->parts,
+                                         .part = u->part_count,
+                                         .is_new = u->is_new,
+                                         .crc32 = u->crc32};
+    request_start(u, &u->request, finish_done, REQUEST_LIMIT_NS);
+}
+
+static void put_start(struct upload *u)
+{
+    u->is_counted = u->may_appear = true;
+    take_validator(u, TEXT("")); // an earlier object's, of fewer bytes
+    u->request = (struct origin_request){.verb = ORIGIN_PUT,
+                                         .context = u,
+                                         .body = {u->filling ? u->filling : "", u->filled_bytes},
+                                         .is_new = u->is_new,
+                                         .crc32 = u->body_crc32};
+    request_start(u, &u->request, put_done, REQUEST_LIMIT_NS);
+}
+
+// Under the lock of all: whatever is to be done next.
+static void upload_step(struct upload *u)
+{
+    bool is_in_work = u->is_counted || u->flying;
+    if (u->state == UPLOAD_FAILED) {
+        parts_drop(u);
+        if (!is_in_work && u->is_in_parts && u->has_begun)
+            own_start(u, ORIGIN_FORGET, forget_done, FORGET_LIMIT_NS);
+        else if (!is_in_work && u->may_appear)
+            own_start(u, ORIGIN_HEAD, look_back_done, FORGET_LIMIT_NS);
+        return;
+    }
+    if (u->queued && !u->is_in_parts)
+        begin_start(u);
+    if (u->has_begun)
+        parts_start(u);
+    if (u->state == UPLOAD_ENDING && !u->is_counted && !u->flying && !u->queued && !must_wait(u)) {
+        if (u->is_in_parts)
+            finish_start(u);
+        else
+            put_start(u);
+    }
+}
+
+// ---- writing --------------------------------------------------------------------------------
+
+struct upload *upload_open(struct uploads *all, struct origin *o, struct text key, bool is_new)
+{
+    struct upload *u = new_struct(struct upload);
+    u->all = all;
+    u->origin = origin_ref(o);
+    u->key = memory_copy(key.data, key.size_bytes);
+    u->key_bytes = key.size_bytes;
+    u->is_new = is_new;
+    u->references = 1;
+    u->queued_last = &u->queued;
+    u->crc32 = (uint32_t)crc32(0, NULL, 0);
+    lock_init(&u->lock, LOCK_RANK_UPLOAD, "upload");
+    lock_scope(&all->lock);
+    all->open_count++;
+    u->next = all->first;
+    u->at = &all->first;
+    all->first = u;
+    if (u->next)
+        u->next->at = &u->next;
+    return u;
+}
+
+static void used_add(struct upload *u, size_t size_bytes)
+{
+    lock_scope(&u->all->lock);
+    u->all->used_bytes += size_bytes;
+}
+
+// Under the upload's lock. A little at first, as most objects are small; of the second part on all at once.
+static void filling_grow(struct upload *u, size_t wanted_bytes)
+{
+    size_t most = (size_t)u->all->part_bytes;
+    size_t room = u->size_bytes >= most ? most : u->room_bytes ? u->room_bytes * 2 : FIRST_ROOM_BYTES;
+    while (room < wanted_bytes)
+        room *= 2;
+    room = room < most ? room : most;
+    used_add(u, room - u->room_bytes);
+    u->filling = memory_grow(u->filling, room, 1);
+    u->room_bytes = room;
+}
+
+// Under the upload's lock: what is filled becomes a part.
+static int part_cut(struct upload *u, uint32_t part_crc32)
+{
+    struct part *p = new_struct(struct part);
+    p->upload = u;
+    p->size_bytes = u->filled_bytes;
+    p->data = take(u->filling);
+    struct uploads *all = u->all;
+    lock_acquire(&all->lock);
+    all->used_bytes -= u->room_bytes - u->filled_bytes;
+    u->room_bytes = u->filled_bytes = 0;
+    if (u->part_count == ORIGIN_PARTS_MAX)
+        fail_held(u, -EFBIG, "it has more parts than an object may have: upload_part decides how large they are");
+    int error = u->state == UPLOAD_FAILED ? u->error : 0;
+    struct upload_waiter *due = NULL;
+    if (error) {
+        all->used_bytes -= p->size_bytes;
+        part_free(p);
+    } else {
+        if (u->part_count == u->parts_room) {
+            u->parts_room = u->parts_room ? u->parts_room * 2 : 16;
+            u->parts = memory_grow(u->parts, u->parts_room, sizeof(*u->parts));
+        }
+        p->number = ++u->part_count;
+        u->parts[p->number - 1] = (struct origin_part){.crc32 = part_crc32};
+        *u->queued_last = p;
+        u->queued_last = &p->next;
+        upload_step(u);
+    }
+    if (u->state == UPLOAD_FAILED) {
+        upload_step(u);
+        due = take_due(all, u);
+    }
+    lock_release(&all->lock);
+    tell(due);
+    return error;
+}
+
+static uint32_t filling_crc32(const struct upload *u)
+{
+    return (uint32_t)crc32_z(crc32_z(0, NULL, 0), (const unsigned char *)u->filling, u->filled_bytes);
+}
+
+// Under the upload's lock. Bytes are summed once, part by part; the sum of the whole is put together of theirs.
+static int filling_end(struct upload *u)
+{
+    uint32_t part = filling_crc32(u);
+    size_t size_bytes = u->filled_bytes;
+    int error = part_cut(u, part);
+    if (!error)
+        u->crc32 = (uint32_t)crc32_combine(u->crc32, part, (z_off_t)size_bytes);
+    return error;
+}
+
+static bool is_full(struct uploads *all)
+{
+    lock_scope(&all->lock);
+    return all->used_bytes > all->memory_bytes;
+}
+
+// 0: bytes may come that go on where it ends.
+static int may_write(struct upload *u, uint64_t offset)
+{
+    lock_scope(&u->all->lock);
+    if (u->state == UPLOAD_FAILED)
+        return u->error;
+    if (u->state == UPLOAD_ENDING)
+        return -EBUSY;
+    if (u->state == UPLOAD_WHOLE && u->is_in_parts)
+        return -EOPNOTSUPP;
+    if (offset != u->size_bytes) {
+        fail_held(u, -EOPNOTSUPP, "it was not written from its beginning to its end");
+        upload_step(u);
+        return -EOPNOTSUPP;
+    }
+    u->state = UPLOAD_OPEN;
+    return 0;
+}
+
+int upload_write(struct upload *u, uint64_t offset, const void *data, size_t size_bytes)
+{
+    lock_scope(&u->lock);
+    int error = may_write(u, offset);
+    const char *from = data;
+    while (!error && size_bytes > 0) {
+        size_t left = (size_t)u->all->part_bytes - u->filled_bytes;
+        size_t taken = size_bytes < left ? size_bytes : left;
+        if (u->filled_bytes + taken > u->room_bytes)
+            filling_grow(u, u->filled_bytes + taken);
+        memcpy(u->filling + u->filled_bytes, from, taken);
+        u->filled_bytes += taken;
+        u->size_bytes += taken;
+        from += taken;
+        size_bytes -= taken;
+        if (u->filled_bytes == u->all->part_bytes)
+            error = filling_end(u);
+    }
+    // Too much is used: what is enough for a part goes at once.
+    if (!error && u->filled_bytes >= ORIGIN_PART_BYTES_MIN && is_full(u->all))
+        error = filling_end(u);
+    return error;
+}
+
+uint64_t upload_size_bytes(struct upload *u)
+{
+    lock_scope(&u->lock);
+    return u->size_bytes;
+}
+
+static bool is_in_parts(struct upload *u)
+{
+    lock_scope(&u->all->lock);
+    return u->part_count > 0;
+}
+
+void upload_finish(struct upload *u)
+{
+    lock_scope(&u->lock);
+    bool has_parts = is_in_parts(u);
+    if (has_parts && u->filled_bytes > 0)
+        filling_end(u);
+    uint32_t body_crc32 = has_parts ? 0 : filling_crc32(u);
+    lock_scope(&u->all->lock);
+    if (u->state != UPLOAD_OPEN)
+        return;
+    u->body_crc32 = body_crc32;
+    u->state = UPLOAD_ENDING;
+    upload_step(u);
+}
+
+void upload_fail(struct upload *u, int error, const char *why)
+{
+    struct uploads *all = u->all;
+    lock_acquire(&all->lock);
+    fail_held(u, error, why);
+    upload_step(u);
+    struct upload_waiter *due = take_due(all, u);
+    lock_release(&all->lock);
+    tell(due);
+}
+
+int upload_result(struct upload *u, struct upload_result *ret_result)
+{
+    lock_scope(&u->all->lock);
+    if (u->state == UPLOAD_FAILED)
+        return u->error;
+    if (u->state != UPLOAD_WHOLE)
+        return -EINPROGRESS;
+    *ret_result = u->result;
+    return 0;
+}
+
+struct upload *upload_hold(struct upload *u)
+{
+    lock_scope(&u->all->lock);
+    u->references++;
+    return u;
+}
+
+void upload_let_go(struct upload *u)
+{
+    lock_acquire(&u->all->lock);
+    bool is_last = upload_drop(u);
+    lock_release(&u->all->lock);
+    if (is_last)
+        upload_free(u);
+}
+
+void upload_close(struct upload *u)
+{
+    struct uploads *all = u->all;
+    lock_acquire(&all->lock);
+    u->is_closed = true;
+    if (u->state != UPLOAD_WHOLE)
+        fail_held(u, -ECANCELED, "it was closed before it was whole");
+    upload_step(u);
+    all->open_count--;
+    all->used_bytes -= u->room_bytes;
+    u->room_bytes = 0;
+    struct upload_waiter *due = take_due(all, u);
+    bool is_last = upload_drop(u);
+    lock_release(&all->lock);
+    tell(due);
+    if (is_last)
+        upload_free(u);
+}
+
+// ---- all of them ----------------------------------------------------------------------------
+
+static void note_number(void *context, uint64_t number, const struct upload_record *r)
+{
+    struct uploads *all = context;
+    (void)r;
+    if (number > all->last_record)
+        all->last_record = number;
+}
+
+struct uploads *uploads_new(const struct uploads_options *o)
+{
+    struct uploads *all = new_struct(struct uploads);
+    lock_init(&all->lock, LOCK_RANK_UPLOADS, "uploads");
+    condition_init(&all->ended);
+    all->started_unix_ns = clock_unix_ns();
+    all->memory_bytes = o->memory_bytes;
+    all->part_bytes = o->part_bytes > ORIGIN_PART_BYTES_MIN ? o->part_bytes : ORIGIN_PART_BYTES_MIN;
+    if (!o->folder)
+        return all;
+    if (mkdir(o->folder, 0700) < 0 && errno != EEXIST) {
+        log_warn("%s can't be made: %m; if this process dies, what it was sending stays at the origin", o->folder);
+        return all;
+    }
+    all->folder = memory_copy(o->folder, strlen(o->folder));
+    upload_records(all->folder, note_number, all);
+    return all;
+}
+
+static bool moves(struct uploads *all)
+{
+    int64_t now_ns = clock_ns(), sent_bytes = metric_get(METRIC_SENT_BYTES), limit_ns = DRAIN_TURN_NS;
+    if (sent_bytes != all->drained_bytes)
+        all->moved_ns = now_ns;
+    all->drained_bytes = sent_bytes;
+    for (const struct upload *u = all->first; u; u = u->next)
+        if (u->state == UPLOAD_ENDING) // whose writer may believe that it is written
+            limit_ns = STANDSTILL_NS;
+    return now_ns - all->moved_ns < limit_ns;
+}
+
+bool uploads_drain(struct uploads *all)
+{
+    int64_t until_ns = clock_ns() + DRAIN_TURN_NS;
+    lock_scope(&all->lock);
+    while (all->requests > 0 && clock_ns() < until_ns)
+        condition_wait(&all->ended, &all->lock, until_ns);
+    if (all->requests > 0 && moves(all))
+        return true;
+    for (const struct upload *u = all->first; u; u = u->next)
+        if (u->state == UPLOAD_ENDING)
+            log_error("object %.*s: it was closed, but not yet written at its origin, which does nothing any more: it is given up, "
+                      "and has to be written again", (int)u->key_bytes, u->key);
+    return false;
+}
+
+void uploads_free(struct uploads *all)
+{
+    while (uploads_drain(all))
+        continue;
+    check(all->requests == 0 && all->open_count == 0);
+    pthread_cond_destroy(&all->ended);
+    lock_release_memory(&all->lock);
+    free(all->folder);
+    free(all);
+}
+
+bool upload_is_used(struct uploads *all, struct text name)
+{
+    lock_scope(&all->lock);
+    for (const struct upload *u = all->first; u; u = u->next)
+        if (text_equal(buffer_text(&u->id), name))
+            return true;
+    return false;
+}
+
+void uploads_status(struct uploads *all, struct doc *map)
+{
+    lock_scope(&all->lock);
+    doc_put_integer(map, "open", all->open_count);
+    doc_put_integer(map, "memory_bytes", (int64_t)all->memory_bytes);
+    doc_put_integer(map, "used_bytes", (int64_t)all->used_bytes);
+    doc_put_integer(map, "requests", all->requests);
+    doc_put_integer(map, "part_bytes", (int64_t)all->part_bytes);
+}
