@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// answers: a ring, and a table. The ring is only looked at when the catalogue knows nothing, and is
-// empty as long as the catalogue can be written, so a search through all of it is cheap enough.
+// answers: a ring, with a table of what is in it, and a table of presences.
 // 1. The newest answer of a want stands at most once: putting replaces.
+// 2. What stands in the ring (epoch > 0) stands in the table, under its place + 1.
 #include "meta/answers.h"
 
 #include "base/hash.h"
+#include "base/log.h"
 #include "meta/repository.h"
 
 static void want_hash(const struct want *w, uint8_t ret_hash[16])
@@ -12,6 +13,7 @@ static void want_hash(const struct want *w, uint8_t ret_hash[16])
     struct {
         int64_t collection_id, type_id;
         struct uuid uuid;
+        struct timespan at;
         uint32_t kind, depth, key_size_bytes;
         uint8_t key[KEY_BYTES_MAX];
     } bytes;
@@ -19,6 +21,7 @@ static void want_hash(const struct want *w, uint8_t ret_hash[16])
     bytes.collection_id = w->collection_id;
     bytes.type_id = w->type_id;
     bytes.uuid = w->uuid;
+    bytes.at = w->at;
     bytes.kind = w->kind;
     bytes.depth = w->depth;
     bytes.key_size_bytes = w->key.size_bytes;
@@ -46,16 +49,39 @@ void answers_release(struct answers *a)
     for (uint32_t i = 0; a->all && i < ANSWERS_KEPT; i++)
         buffer_release(&a->all[i].record);
     free(a->all);
+    table_release(&a->places);
     presences_clear(a);
     lock_release_memory(&a->lock);
 }
 
+static uint64_t hash_of(const uint8_t of[16])
+{
+    uint64_t hash;
+    memcpy(&hash, of, sizeof(hash));
+    return hash;
+}
+
+static bool is_of(uint64_t place, const void *of, void *answers)
+{
+    return memcmp(((struct answers *)answers)->all[place - 1].of, of, 16) == 0;
+}
+
 static struct answer *answer_of(struct answers *a, const uint8_t of[16])
 {
-    for (uint32_t i = 0; a->all && i < ANSWERS_KEPT; i++)
-        if (a->all[i].epoch && memcmp(a->all[i].of, of, 16) == 0)
-            return &a->all[i];
-    return NULL;
+    uint64_t place = a->all ? table_find(&a->places, hash_of(of), is_of, of, a) : 0;
+    return place ? &a->all[place - 1] : NULL;
+}
+
+// The place of the oldest, for another.
+static struct answer *answer_new(struct answers *a, const uint8_t of[16])
+{
+    struct answer *at = &a->all[a->next];
+    if (at->epoch)
+        check(table_remove(&a->places, hash_of(at->of), a->next + 1));
+    a->next = (a->next + 1) % ANSWERS_KEPT;
+    memcpy(at->of, of, 16);
+    table_add(&a->places, hash_of(of), (uint64_t)(at - a->all) + 1);
+    return at;
 }
 
 void answers_put(struct answers *a, const struct want *w, uint64_t epoch, enum row_kind kind,
@@ -67,11 +93,8 @@ void answers_put(struct answers *a, const struct want *w, uint64_t epoch, enum r
     if (!a->all)
         a->all = memory_new(ANSWERS_KEPT * sizeof(*a->all));
     struct answer *at = answer_of(a, of);
-    if (!at) {
-        at = &a->all[a->next];
-        a->next = (a->next + 1) % ANSWERS_KEPT;
-    }
-    memcpy(at->of, of, 16);
+    if (!at)
+        at = answer_new(a, of);
     at->epoch = epoch;
     at->kind = kind;
     buffer_clear(&at->record);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // answers: what is kept in memory so that who asked for it gets it and doesn't ask for ever: the
-// last few answers that the catalogue could not keep (its disk is full), and presences. Any thread;
-// its own lock.
+// last answers that the catalogue does not keep (what was found at a time: there would be no end of
+// them) or could not (its disk is full), and presences. Any thread; its own lock.
 #pragma once
 #include "base/lock.h"
 #include "base/table.h"
@@ -9,7 +9,7 @@
 
 struct want;
 
-#define ANSWERS_KEPT 1024
+#define ANSWERS_KEPT 4096
 
 struct answer {
     uint8_t of[16]; // hash of what was wanted
@@ -32,6 +32,7 @@ struct answers {
     struct lock lock;
     struct answer *all; // ANSWERS_KEPT of them once there is one
     uint32_t next;
+    struct table places; // in `all`, + 1, by `of`
     struct table presences; // struct presence_answer by its ids
 };
 

@@ -52,6 +52,8 @@ struct set_id {
     uint32_t repository;
     int64_t collection_id;
     int64_t type_id;
+    struct timespan at; // what is found at a time, names without ranges; TIMESPAN_NONE: the entries
+    uint64_t part;      // of one folder only: a hash of its key; 0: all
 };
 
 struct set_state {
@@ -71,6 +73,7 @@ enum row_kind {
     ROW_HIDDEN,  // known to the registry but not stored, or (answers) known not to be
     ROW_ENTERED, // a folder: rows below it, or (answers) the dimension tables vouch for it
     ROW_REFUSED, // a folder that is not there
+    ROW_AMBIGUOUS, // at a time several datasets are valid: there is no telling which is meant
 };
 
 // A row as the tree needs it; texts point into the caller's scratch buffer, or into the catalogue
@@ -81,16 +84,29 @@ struct row_file {
     int64_t size_bytes; // SIZE_UNKNOWN
 };
 
-#define ROW_FILES_SHOWN 4
-
 struct row {
     struct uuid uuid;
     int64_t mtime_unix_ns;
     struct value values[LEVELS_MAX];
     uint32_t value_count;
-    struct row_file files[ROW_FILES_SHOWN]; // the first ones; file_count may be larger (composites)
+    bool has_range; // of an entry of a CALIBRATION collection, as in registry.h
+    bool has_twin, is_double;
+    struct timespan range;
+    struct row_file files[ROW_FILES_MAX];
     uint32_t file_count;
 };
+
+// A dataset made of several files, each of a component: a folder in the tree.
+static inline bool row_is_composite(const struct row *row)
+{
+    return row->file_count != 1 || row->files[0].component.size_bytes > 0;
+}
+
+// The suffix that its name has.
+static inline struct text row_suffix(const struct row *row)
+{
+    return row_is_composite(row) ? TEXT(".components") : row->files[0].suffix;
+}
 
 // What is known now of a file's or folder's key in a set of at least the epoch `fresh`; one
 // transaction, so that a generation can't vanish between. 0: *ret_kind says; the row is filled for
@@ -139,6 +155,14 @@ define_cleanup(struct catalogue_load *, catalogue_load_free);
 int catalogue_merge(struct catalogue *c, const uint64_t *generations, size_t count,
                     const struct set_id *id, uint64_t epoch, struct set_state *ret_state);
 
+// Writes what is found at id->at in the pinned whole sets of collections that are searched one after
+// the other: of each data ID what is valid in the first that has anything valid. What is valid there
+// twice is kept as ambiguous: not scanned, but found. Only so many times of one (collection, type)
+// are kept; the oldest goes.
+int catalogue_resolve(struct catalogue *c, const uint64_t *generations, size_t count,
+                      size_t level_count, const struct set_id *id, uint64_t epoch,
+                      struct set_state *ret_state);
+
 // Keeps one answer: of a row (VISIBLE with its row, HIDDEN) or a folder (ENTERED, REFUSED). Goes to
 // the set's partial generation, a new one if that is older than `epoch`; does nothing where that is
 // newer, or a whole one is as new.
@@ -146,7 +170,8 @@ int catalogue_put_answer(struct catalogue *c, const struct set_id *id, uint64_t 
                          const struct key *k, enum row_kind kind, const struct row *row);
 
 // What is known of a dataset by its id, serialised by the caller.
-enum dataset_record { DATASET_FILES, DATASET_DATA_ID };
+// Of a visit or an exposure, by a hash of its name, its timespan.
+enum dataset_record { DATASET_FILES, DATASET_DATA_ID, DATASET_TIMESPAN };
 int catalogue_put_dataset(struct catalogue *c, uint32_t repository, const struct uuid *uuid,
                           enum dataset_record which, uint64_t epoch, struct text record);
 int catalogue_dataset(struct catalogue *c, uint32_t repository, const struct uuid *uuid,

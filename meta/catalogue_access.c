@@ -249,7 +249,7 @@ void catalogue_usage(struct catalogue *c, int64_t *ret_used_bytes, int64_t *ret_
     *ret_max_bytes = c->size_max_bytes;
     if (read_begin(c, &s) < 0)
         return;
-    store_used_bytes(s->store, s->txn, ret_used_bytes);
+    store_in_use_bytes(s->store, s->txn, ret_used_bytes);
     *ret_max_bytes = store_room_bytes(s->store);
     read_end(s);
 }

@@ -11,11 +11,18 @@
 #include "base/log.h"
 
 #define BLOCK_MAGIC 0x6272
-#define BLOCK_VERSION 1
+#define BLOCK_VERSION 2
 #define RESTART_INTERVAL 16
 #define RESTARTS_MAX 256
 
-enum { FLAG_HIDDEN = 1, FLAG_SAME_SUFFIX = 2, FLAG_EXTRA = 4, FLAGS_KNOWN = 7 };
+enum {
+    FLAG_HIDDEN = 1,
+    FLAG_SAME_SUFFIX = 2,
+    FLAG_EXTRA = 4,
+    FLAG_DOUBLE = 8,
+    FLAG_AMBIGUOUS = 16,
+    FLAGS_KNOWN = 31
+};
 
 void key_set(struct key *k, struct text bytes)
 {
@@ -151,9 +158,10 @@ bool block_add(struct block_writer *w, struct text key, const struct block_row *
     n += varint_write(head + n, key.size_bytes - shared);
     buffer_append(&w->bytes, head, n);
     buffer_append_text(&w->bytes, text_slice(key, shared, key.size_bytes));
-    uint8_t flags = row->is_hidden ? FLAG_HIDDEN
+    uint8_t flags = row->is_hidden ? FLAG_HIDDEN | (row->is_ambiguous ? FLAG_AMBIGUOUS : 0)
                                    : (same_suffix ? FLAG_SAME_SUFFIX : 0) |
                                          (row->extra.size_bytes ? FLAG_EXTRA : 0);
+    flags |= row->is_double ? FLAG_DOUBLE : 0;
     buffer_append_byte(&w->bytes, (char)flags);
     if (!row->is_hidden)
         block_add_visible(w, row, same_suffix);
@@ -287,9 +295,11 @@ int block_next(struct block_reader *r, struct block_row *ret_row)
     if (!read_key(r, &at, end, r->next_row == 0) || at == end)
         return -EBADMSG;
     uint8_t flags = *at++;
-    if (flags & ~FLAGS_KNOWN)
+    if (flags & ~FLAGS_KNOWN || (flags & FLAG_AMBIGUOUS && !(flags & FLAG_HIDDEN)))
         return -EBADMSG;
     ret_row->is_hidden = flags & FLAG_HIDDEN;
+    ret_row->is_ambiguous = flags & FLAG_AMBIGUOUS;
+    ret_row->is_double = flags & FLAG_DOUBLE;
     if (!ret_row->is_hidden && !read_visible(r, &at, end, flags, ret_row))
         return -EBADMSG;
     r->offset = (size_t)(at - r->data);

@@ -5,7 +5,8 @@
 // or row that is not well-formed ends the reading with -EBADMSG and is treated as absent.
 //
 //   magic 2 | version 1 | 0 | checksum 4 (of what follows) | length 4 | rows 2 | restarts 2
-//   rows: shared varint, more varint, key bytes, flags 1, and unless hidden: uuid 16, mtime zigzag
+//   rows: shared varint, more varint, key bytes, flags 1 (hidden, same suffix, extra, double, ambiguous), and unless
+//         hidden: uuid 16, mtime zigzag
 //         varint (difference to the row's before, whole at a restart), size + 1 varint,
 //         suffix (varint length, bytes) unless the same as before, extra (varint length, bytes)
 //   restarts: offsets, 2 each
@@ -21,6 +22,8 @@
 // A row as blocks keep it. Texts are borrowed.
 struct block_row {
     bool is_hidden;
+    bool is_ambiguous; // hidden because of that
+    bool is_double;    // it stands for several rows that are alike
     struct uuid uuid;
     int64_t mtime_unix_ns;
     int64_t size_bytes; // of the first file

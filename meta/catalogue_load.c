@@ -295,7 +295,7 @@ int catalogue_load_finish(struct catalogue_load *l, const struct set_id *id, uin
                                          .run_fd = l->spill_fd,
                                          .run_at = l->runs[i].begin,
                                          .run_end = l->runs[i].end};
-        r = streams_merge(streams, l->run_count, &g);
+        r = streams_merge(streams, l->run_count, sink_first, &g);
     }
     return generation_end(&g, r, ret_state);
 }

@@ -14,7 +14,7 @@ struct stream {
     struct buffer block;
     struct block_reader reader;
     struct block_row row;
-    uint32_t rank; // of equal keys the lowest rank's row is kept
+    uint32_t rank; // of equal keys the lowest rank's comes first
     // A run of a sort.
     int run_fd;
     off_t run_at, run_end;
@@ -44,5 +44,13 @@ int generation_put(struct generation *g, struct text key, const struct block_row
 // Writes the rest and names it in its set, or with `error` gives it up. Always ends it.
 int generation_end(struct generation *g, int error, struct set_state *ret_state);
 
-// Merges and releases them; ranks are by place in the array.
-int streams_merge(struct stream *streams, size_t count, struct generation *g);
+// Merges and releases them; ranks are by place in the array. `sink` is given every row, in the order
+// of (key, rank); `is_first`: of its key.
+typedef int stream_sink(const struct stream *s, bool is_first, void *context);
+int streams_merge(struct stream *streams, size_t count, stream_sink *sink, void *context);
+// The sink that keeps the first row of each key in a generation.
+int sink_first(const struct stream *s, bool is_first, void *generation);
+// The two sections' streams of each generation: 2 * count; the caller frees.
+struct stream *streams_of(struct catalogue *c, const uint64_t *generations, size_t count);
+// After a merge of generations ended with `error`: which of them isn't known, so none is trusted.
+void streams_distrust(struct catalogue *c, const uint64_t *generations, size_t count, int error);

@@ -76,11 +76,12 @@ static void pend(struct generation *g, struct block_writer *b, enum section sect
 
 int generation_put(struct generation *g, struct text key, const struct block_row *row)
 {
-    struct block_writer *b = row->is_hidden ? &g->hidden : &g->visible;
+    bool is_apart = row->is_hidden && !row->is_ambiguous;
+    struct block_writer *b = is_apart ? &g->hidden : &g->visible;
     g->state.row_count += !row->is_hidden;
     if (block_add(b, key, row))
         return 0;
-    pend(g, b, row->is_hidden ? SECTION_HIDDEN : SECTION_ROWS);
+    pend(g, b, is_apart ? SECTION_HIDDEN : SECTION_ROWS);
     check(block_add(b, key, row));
     return g->pending.size_bytes >= g->c->flush_bytes ? generation_flush(g) : 0;
 }
@@ -93,6 +94,8 @@ static int end_body(struct write *w, void *context)
         rc = header_write(w, g->state.generation, g->id);
     if (!rc)
         rc = set_write(w, g->id, &g->state);
+    if (!rc && !timespan_is_none(&g->id->at))
+        rc = set_limit_times(w, g->id);
     return rc ? rc : set_forget_answers(w, g->id, g->state.epoch);
 }
 
@@ -188,16 +191,15 @@ static void sift_down(struct stream **heap, size_t count, size_t i)
     }
 }
 
-static int heap_run(struct stream **heap, size_t count, struct generation *g)
+static int heap_run(struct stream **heap, size_t count, stream_sink *sink, void *context)
 {
     struct key last;
     bool has_last = false;
     while (count) {
         struct stream *top = heap[0];
         int order = has_last ? text_compare(key_text(&top->reader.key), key_text(&last)) : 1;
-        int r = order < 0 ? -EBADMSG : 0; // blocks in a wrong order
-        if (order > 0 && !(top->row.is_hidden && g->drops_hidden))
-            r = generation_put(g, key_text(&top->reader.key), &top->row);
+        // Blocks in a wrong order?
+        int r = order < 0 ? -EBADMSG : sink(top, order > 0, context);
         if (r < 0)
             return r;
         key_set(&last, key_text(&top->reader.key));
@@ -214,7 +216,7 @@ static int heap_run(struct stream **heap, size_t count, struct generation *g)
     return 0;
 }
 
-int streams_merge(struct stream *streams, size_t count, struct generation *g)
+int streams_merge(struct stream *streams, size_t count, stream_sink *sink, void *context)
 {
     cleanup(cleanup_free) struct stream **heap = memory_new(count * sizeof(*heap));
     size_t filled = 0;
@@ -228,27 +230,45 @@ int streams_merge(struct stream *streams, size_t count, struct generation *g)
     for (size_t i = filled; i-- > 0;)
         sift_down(heap, filled, i);
     if (r >= 0)
-        r = heap_run(heap, filled, g);
+        r = heap_run(heap, filled, sink, context);
     for (size_t i = 0; i < count; i++)
         buffer_release(&streams[i].block);
     return r < 0 ? r : 0;
+}
+
+int sink_first(const struct stream *s, bool is_first, void *generation)
+{
+    struct generation *g = generation;
+    if (!is_first || (s->row.is_hidden && g->drops_hidden))
+        return 0;
+    return generation_put(g, key_text(&s->reader.key), &s->row);
+}
+
+struct stream *streams_of(struct catalogue *c, const uint64_t *generations, size_t count)
+{
+    struct stream *streams = memory_new((2 * count + 1) * sizeof(*streams));
+    for (size_t i = 0; i < 2 * count; i++)
+        streams[i] = (struct stream){.fetch = section_fetch,
+                                     .c = c,
+                                     .generation = generations[i / 2],
+                                     .section = i % 2 ? SECTION_HIDDEN : SECTION_ROWS};
+    return streams;
+}
+
+void streams_distrust(struct catalogue *c, const uint64_t *generations, size_t count, int error)
+{
+    for (size_t i = 0; error == -EBADMSG && i < count; i++)
+        pin_distrust(c, generations[i]);
 }
 
 int catalogue_merge(struct catalogue *c, const uint64_t *generations, size_t count,
                     const struct set_id *id, uint64_t epoch, struct set_state *ret_state)
 {
     struct generation g;
-    cleanup(cleanup_free) struct stream *streams = memory_new(2 * count * sizeof(*streams));
-    for (size_t i = 0; i < 2 * count; i++)
-        streams[i] = (struct stream){.fetch = section_fetch,
-                                     .c = c,
-                                     .generation = generations[i / 2],
-                                     .section = i % 2 ? SECTION_HIDDEN : SECTION_ROWS};
+    cleanup(cleanup_free) struct stream *streams = streams_of(c, generations, count);
     generation_begin(&g, c, id, epoch);
     g.drops_hidden = true; // a chain's set is no member of another's merge
-    int r = streams_merge(streams, 2 * count, &g);
-    if (r == -EBADMSG)
-        for (size_t i = 0; i < count; i++)
-            pin_distrust(c, generations[i]);
+    int r = streams_merge(streams, 2 * count, sink_first, &g);
+    streams_distrust(c, generations, count, r);
     return generation_end(&g, r, ret_state);
 }

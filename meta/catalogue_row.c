@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // catalogue_row: between a row as the tree needs it and as blocks keep it. The values stand in the
 // key; what simple rows (one file of the whole dataset, no long text) don't have is `extra`:
-//   files varint, shown varint, per shown file: component text; but the first: suffix text,
-//   size + 1
+//   files varint, per file: component text; but the first: suffix text, size + 1
 //   long texts varint, each a text: the values that are cut in the key, in its order
 // (a text: varint length, bytes).
 #include "meta/catalogue_block.h"
@@ -46,22 +45,20 @@ static void text_write(struct buffer *b, struct text t)
 void row_to_block(const struct key *k, const struct row *row, enum row_kind kind,
                   struct block_row *ret_row, struct buffer *store)
 {
-    *ret_row = (struct block_row){.is_hidden = kind == ROW_HIDDEN};
+    *ret_row = (struct block_row){.is_hidden = kind == ROW_HIDDEN, .is_double = row && row->is_double};
     if (ret_row->is_hidden)
         return;
-    check(kind == ROW_VISIBLE && row->file_count > 0);
+    check(kind == ROW_VISIBLE && row->file_count > 0 && row->file_count <= ROW_FILES_MAX);
     ret_row->uuid = row->uuid;
     ret_row->mtime_unix_ns = row->mtime_unix_ns;
     ret_row->size_bytes = row->files[0].size_bytes;
     ret_row->suffix = row->files[0].suffix;
     uint32_t cut = may_be_cut(row) ? cut_values(k, row->value_count) : 0;
-    if (!cut && row->file_count == 1 && row->files[0].component.size_bytes == 0)
+    if (!cut && !row_is_composite(row))
         return;
     size_t from = store->size_bytes;
-    uint32_t shown = row->file_count < ROW_FILES_SHOWN ? row->file_count : ROW_FILES_SHOWN;
     varint_append(store, row->file_count);
-    varint_append(store, shown);
-    for (uint32_t i = 0; i < shown; i++) {
+    for (uint32_t i = 0; i < row->file_count; i++) {
         text_write(store, row->files[i].component);
         if (i == 0)
             continue;
@@ -88,14 +85,11 @@ static bool text_read(const uint8_t **at, const uint8_t *end, struct text *ret_t
 
 static bool read_files(const uint8_t **at, const uint8_t *end, struct row *row)
 {
-    uint64_t files, shown;
-    if (!varint_read(at, end, &files) || !varint_read(at, end, &shown))
-        return false;
-    if (files == 0 || files > UINT32_MAX ||
-        shown != (files < ROW_FILES_SHOWN ? files : ROW_FILES_SHOWN))
+    uint64_t files;
+    if (!varint_read(at, end, &files) || files == 0 || files > ROW_FILES_MAX)
         return false;
     row->file_count = (uint32_t)files;
-    for (uint32_t i = 0; i < shown; i++) {
+    for (uint32_t i = 0; i < files; i++) {
         if (!text_read(at, end, &row->files[i].component))
             return false;
         uint64_t size;
@@ -120,6 +114,17 @@ static int read_long_texts(const uint8_t *at, const uint8_t *end, uint32_t cut, 
     return at == end ? 0 : -EBADMSG;
 }
 
+static int read_range(struct text key, size_t offset, struct row *row)
+{
+    struct key_range range = {0};
+    row->has_range = offset < key.size_bytes;
+    if (row->has_range && key_read_range(key, offset, &range) < 0)
+        return -EBADMSG;
+    row->range = range.span;
+    row->has_twin = row->has_range && range.kind == KEY_RANGE_TWIN;
+    return 0;
+}
+
 int row_from_block(struct text key, const struct block_row *b, struct row *ret_row,
                    struct buffer *scratch)
 {
@@ -130,13 +135,17 @@ int row_from_block(struct text key, const struct block_row *b, struct row *ret_r
     ret_row->files[0] = (struct row_file){.suffix = b->suffix, .size_bytes = b->size_bytes};
     buffer_reserve(scratch, key.size_bytes);
     uint32_t cut = 0, n = 0;
-    for (size_t offset = 0; offset < key.size_bytes; n++) {
+    size_t offset = 0;
+    for (; offset < key.size_bytes && !key_has_range(key, offset); n++) {
         bool is_cut;
         if (n == LEVELS_MAX || key_read(key, &offset, &ret_row->values[n], &is_cut, scratch) < 0)
             return -EBADMSG;
         cut |= (uint32_t)is_cut << n;
     }
     ret_row->value_count = n;
+    ret_row->is_double = b->is_double;
+    if (read_range(key, offset, ret_row) < 0)
+        return -EBADMSG;
     if (b->extra.size_bytes == 0)
         return cut ? -EBADMSG : 0;
     const uint8_t *at = (const uint8_t *)b->extra.data, *end = at + b->extra.size_bytes;

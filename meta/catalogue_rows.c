@@ -111,7 +111,7 @@ int catalogue_find_row(struct catalogue *c, const struct set_id *id, uint64_t fr
         if (!rc && !b.is_hidden)
             rc = row_copy(key_text(k), &b, ret_row, scratch);
         if (!rc)
-            *ret_kind = b.is_hidden ? ROW_HIDDEN : ROW_VISIBLE;
+            *ret_kind = b.is_ambiguous ? ROW_AMBIGUOUS : b.is_hidden ? ROW_HIDDEN : ROW_VISIBLE;
         if (rc == MDB_NOTFOUND && state.is_whole) {
             *ret_kind = ROW_HIDDEN;
             rc = 0;
@@ -125,7 +125,7 @@ int catalogue_find_row(struct catalogue *c, const struct set_id *id, uint64_t fr
     return store_errno(rc);
 }
 
-// In a whole set a folder is there if a visible row is below it.
+// In a whole set a folder is there if a visible row, or one that is ambiguous, is below it.
 static int find_folder_whole(struct read_slot *s, uint64_t generation, struct text prefix,
                              enum row_kind *ret_kind)
 {

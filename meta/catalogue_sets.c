@@ -53,7 +53,10 @@ static MDB_val set_key(uint8_t key[SET_KEY_BYTES], const struct set_id *id, bool
     record_put_number(key, id->repository, 4);
     record_put_number(key + 4, (uint64_t)id->collection_id, 8);
     record_put_number(key + 12, (uint64_t)id->type_id, 8);
-    key[20] = is_whole;
+    record_put_number(key + 20, (uint64_t)id->at.begin_tai_ns, 8);
+    record_put_number(key + 28, (uint64_t)id->at.end_tai_ns, 8);
+    record_put_number(key + 36, id->part, 8);
+    key[44] = is_whole;
     return (MDB_val){SET_KEY_BYTES, key};
 }
 
@@ -115,6 +118,47 @@ int set_write(struct write *w, const struct set_id *id, const struct set_state *
     if (!rc)
         rc = dead_remove(w, state->generation);
     return rc ? rc : mdb_put(w->txn, w->store->sets, &key, &data, 0);
+}
+
+// How many times one (collection, type) is kept resolved at.
+#define TIMES_MAX 64
+#define SET_KEY_BEFORE_TIMES 20
+
+// Buries the set of the oldest time if there are too many, so that a walk through time doesn't fill
+// the catalogue.
+int set_limit_times(struct write *w, const struct set_id *id)
+{
+    uint8_t bytes[SET_KEY_BYTES], oldest_bytes[SET_KEY_BYTES] = {0};
+    uint64_t generation, oldest = UINT64_MAX;
+    unsigned count = 0;
+    MDB_cursor *cursor;
+    MDB_val key = set_key(bytes, &(struct set_id){.repository = id->repository,
+                                                  .collection_id = id->collection_id,
+                                                  .type_id = id->type_id}, false), data;
+    uint8_t prefix[SET_KEY_BEFORE_TIMES];
+    memcpy(prefix, bytes, sizeof(prefix));
+    int rc = mdb_cursor_open(w->txn, w->store->sets, &cursor);
+    if (rc)
+        return rc;
+    rc = mdb_cursor_get(cursor, &key, &data, MDB_SET_RANGE);
+    for (; !rc && key.mv_size == SET_KEY_BYTES && memcmp(key.mv_data, prefix, sizeof(prefix)) == 0;
+         rc = mdb_cursor_get(cursor, &key, &data, MDB_NEXT)) {
+        static const uint8_t none[16];
+        if (memcmp((uint8_t *)key.mv_data + sizeof(prefix), none, sizeof(none)) == 0 ||
+            !set_generation(&data, &generation))
+            continue;
+        count++;
+        if (generation > oldest)
+            continue;
+        oldest = generation;
+        memcpy(oldest_bytes, key.mv_data, SET_KEY_BYTES);
+    }
+    mdb_cursor_close(cursor);
+    if ((rc && rc != MDB_NOTFOUND) || count <= TIMES_MAX)
+        return rc == MDB_NOTFOUND ? 0 : rc;
+    key = (MDB_val){SET_KEY_BYTES, oldest_bytes};
+    rc = set_bury(w, &key);
+    return rc ? rc : mdb_del(w->txn, w->store->sets, &key, NULL);
 }
 
 // The answers of a set that is whole now and as new are of no use any more.

@@ -14,7 +14,7 @@
 
 #include "base/log.h"
 
-#define FORMAT "butlerfs catalogue 2"
+#define FORMAT "butlerfs catalogue 3"
 #define SIZE_MIN_BYTES (1 << 20)
 #define LOCK_FILE_BYTES (16 << 10) // for more readers than there are slots
 #define MEMORY_MAX_BYTES (1LL << 30)
@@ -109,17 +109,16 @@ static int open_databases(struct store *s)
     return mdb_txn_commit(txn);
 }
 
-// A file that is shorter than its own count of pages would end the process when it is read.
-static int check_length(struct store *s)
+int store_check_length(MDB_env *env, size_t *ret_page_bytes)
 {
     MDB_envinfo info;
     MDB_stat stat;
     struct stat st;
     int fd;
-    mdb_env_info(s->env, &info);
-    mdb_env_stat(s->env, &stat);
-    s->page_bytes = stat.ms_psize;
-    if (mdb_env_get_fd(s->env, &fd) || fstat(fd, &st) < 0)
+    mdb_env_info(env, &info);
+    mdb_env_stat(env, &stat);
+    *ret_page_bytes = stat.ms_psize;
+    if (mdb_env_get_fd(env, &fd) || fstat(fd, &st) < 0)
         return EIO;
     fcntl(fd, F_SETFD, FD_CLOEXEC);
     return (uint64_t)st.st_size / stat.ms_psize > info.me_last_pgno || info.me_last_pgno <= 1
@@ -170,7 +169,7 @@ static int try_open(const char *folder, int64_t size_max_bytes, struct store **r
     int64_t size = size_max_bytes < SIZE_MIN_BYTES ? SIZE_MIN_BYTES : size_max_bytes;
     int rc = env_open(s, folder, size & ~0xffffLL);
     if (!rc)
-        rc = check_length(s);
+        rc = store_check_length(s->env, &s->page_bytes);
     int dead = 0;
     if (!rc)
         rc = mdb_reader_check(s->env, &dead);
@@ -249,7 +248,7 @@ int64_t store_room_bytes(struct store *s)
 
 // Pages in use: all up to the last but those on LMDB's list of free ones (its database 0: records
 // of page numbers, the first of which is their count).
-int store_used_bytes(struct store *s, MDB_txn *txn, int64_t *ret_bytes)
+int store_in_use_bytes(struct store *s, MDB_txn *txn, int64_t *ret_bytes)
 {
     MDB_envinfo info;
     mdb_env_info(s->env, &info);

@@ -21,7 +21,7 @@
 
 enum section { SECTION_HEADER, SECTION_ROWS, SECTION_HIDDEN, SECTION_FOLDERS };
 
-#define SET_KEY_BYTES 21
+#define SET_KEY_BYTES 45
 #define ROWS_KEY_PREFIX 9 // generation, big-endian, and section
 
 struct rows_key {
@@ -90,6 +90,9 @@ struct catalogue {
 };
 
 int store_errno(int rc);
+// Of an environment that was just opened: a file that is shorter than its own count of pages would end the process
+// when it is read. MDB_CORRUPTED then, EIO. The file is closed by exec afterwards.
+int store_check_length(MDB_env *env, size_t *ret_page_bytes);
 void catalogue_trust(struct catalogue *c); // this life was long enough
 
 // Opening, in catalogue_store.c. *ret_why is allocated.
@@ -98,7 +101,7 @@ int store_open(const char *folder, int64_t size_max_bytes, struct store **ret_st
 int store_open_in_memory(int64_t size_max_bytes, struct store **ret_store, char **ret_why);
 void store_close(struct store *s);
 void store_remove_files(const char *folder);
-int store_used_bytes(struct store *s, MDB_txn *txn, int64_t *ret_bytes);
+int store_in_use_bytes(struct store *s, MDB_txn *txn, int64_t *ret_bytes);
 int64_t store_room_bytes(struct store *s); // how much may be used before it is emptied
 
 // Reading. 0 or -errno; read_end in any case of success.
@@ -134,6 +137,7 @@ void record_put_number(uint8_t *to, uint64_t value, size_t size_bytes); // big-e
 // Sets and generations inside a transaction, in catalogue_sets.c; rc.
 int set_read(struct catalogue *c, struct store *s, MDB_txn *txn, const struct set_id *id,
              bool is_whole, struct set_state *ret_state);
+int set_limit_times(struct write *w, const struct set_id *id);
 int set_forget_answers(struct write *w, const struct set_id *id, uint64_t epoch);
 // Names the generation; what was named before becomes dead, `state`'s is dead no more (unless what
 // is named is newer).

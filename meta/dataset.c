@@ -207,8 +207,10 @@ void data_id_add(struct data_id *id, struct text name, const struct value *v)
 struct data_id *data_id_new(const struct dataset *d)
 {
     struct data_id *id = new_struct(struct data_id);
+    // An implied level's value is the dimension tables' to tell: it may be unknown, or no dimension.
     for (uint32_t i = 0; i < d->value_count; i++)
-        data_id_add(id, d->level_names[i], &d->values[i]);
+        if (!d->level_is_implied[i])
+            data_id_add(id, d->level_names[i], &d->values[i]);
     return id;
 }
 
@@ -241,16 +243,22 @@ void data_id_write(struct data_id *id, struct buffer *to)
 
 // Asking.
 
+static enum want_kind want_of(enum dataset_record which)
+{
+    static const enum want_kind kinds[] = {[DATASET_FILES] = WANT_DATASET,
+                                           [DATASET_DATA_ID] = WANT_DATA_ID,
+                                           [DATASET_TIMESPAN] = WANT_TIMESPAN};
+    return kinds[which];
+}
+
 // 1: from the catalogue, 2: from the recent answers, where `from` says at the earliest.
-static int dataset_record_of(struct repository *r, uint64_t fresh, const struct uuid *uuid,
+int dataset_record_of(struct repository *r, uint64_t fresh, const struct uuid *uuid,
                              enum dataset_record which, int from, struct buffer *record,
                              struct want *want)
 {
     uint64_t epoch;
     enum row_kind kind;
-    *want = (struct want){.kind = which == DATASET_FILES ? WANT_DATASET : WANT_DATA_ID,
-                          .fresh = fresh,
-                          .uuid = *uuid};
+    *want = (struct want){.kind = want_of(which), .fresh = fresh, .uuid = *uuid};
     buffer_clear(record);
     int e = from <= 1 ? catalogue_dataset(r->catalogue, r->number, uuid, which, &epoch, record)
                       : -ENOENT;

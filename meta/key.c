@@ -22,6 +22,7 @@
 #define VALUES_BYTES (KEY_BYTES_MAX - KEY_RANGE_BYTES)
 
 _Static_assert(VALUES_BYTES / LEVELS_MAX >= CUT_BYTES, "a hash for every level must fit");
+_Static_assert(KEY_RANGE_BYTES == 1 + 2 * (1 + INTEGER_BYTES) + HASH_BYTES, "a range must fit");
 _Static_assert(VALUES_BYTES / LEVELS_MAX >= 1 + INTEGER_BYTES, "an integer must fit, too");
 
 size_t key_text_max(size_t levels)
@@ -179,4 +180,69 @@ int key_value_size(struct text bytes, size_t offset)
     struct found f;
     int r = find(bytes, offset, &f);
     return r < 0 ? r : (int)(f.next - offset);
+}
+
+int key_values_size(struct text bytes, size_t count)
+{
+    size_t offset = 0;
+    for (size_t i = 0; i < count; i++) {
+        int size = key_value_size(bytes, offset);
+        if (size < 0)
+            return size;
+        offset += (size_t)size;
+    }
+    return (int)offset;
+}
+
+// Ranges.
+
+struct key_range key_range_named(const struct timespan *span, const struct uuid *twin,
+                                 struct text suffix)
+{
+    struct key_range range = {.kind = twin ? KEY_RANGE_TWIN : KEY_RANGE_SUFFIX, .span = *span};
+    if (twin)
+        memcpy(range.of, twin->bytes, sizeof(range.of));
+    else
+        hash128(suffix.data, suffix.size_bytes, range.of);
+    return range;
+}
+
+void key_append_range(struct key *k, const struct key_range *range)
+{
+    put_byte(k, range->kind);
+    put_integer(k, range->span.begin_tai_ns);
+    put_integer(k, range->span.end_tai_ns);
+    put(k, range->of, sizeof(range->of));
+}
+
+bool key_has_range(struct text bytes, size_t offset)
+{
+    return offset < bytes.size_bytes && (uint8_t)bytes.data[offset] >= KEY_RANGE_SUFFIX;
+}
+
+static int read_end(struct text bytes, size_t *offset, int64_t *ret_tai_ns)
+{
+    struct found f;
+    int r = find(bytes, *offset, &f);
+    if (r < 0 || f.is_text)
+        return -EBADMSG;
+    const uint8_t *data = (const uint8_t *)bytes.data;
+    *ret_tai_ns = get_integer(data + f.begin, f.end - f.begin, data[*offset] < LEAD_INTEGER);
+    *offset = f.next;
+    return 0;
+}
+
+int key_read_range(struct text bytes, size_t offset, struct key_range *ret_range)
+{
+    struct key_range range;
+    if (!key_has_range(bytes, offset) || (uint8_t)bytes.data[offset] > KEY_RANGE_HIDDEN)
+        return -EBADMSG;
+    range.kind = (uint8_t)bytes.data[offset++];
+    if (read_end(bytes, &offset, &range.span.begin_tai_ns) < 0 ||
+        read_end(bytes, &offset, &range.span.end_tai_ns) < 0 ||
+        bytes.size_bytes - offset != sizeof(range.of))
+        return -EBADMSG;
+    memcpy(range.of, bytes.data + offset, sizeof(range.of));
+    *ret_range = range;
+    return 0;
 }

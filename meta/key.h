@@ -10,12 +10,20 @@
 //             0x18 - n, n bytes     negative: two's complement
 //   text      0x30, bytes, 0x00     0x00 0x01 0x02 as 0x02 0x01, 0x02 0x02, 0x02 0x03
 //   cut text  0x30, bytes, 0x01, XXH3-128 of the whole
+//
+// An entry of a CALIBRATION collection has its validity range behind the values, so that the key of
+// the data ID is a prefix of those of its entries; and what else its name is made of, so that two
+// entries have one key just if they have one name:
+//   range     kind, begin and end as integers, 16 bytes
+//   kind      0x40: the bytes are XXH3-128 of the suffix; 0x41: the uuid, of datasets that share
+//             data ID and range; 0x42: the uuid, of what isn't stored and so has no name
 #pragma once
 #include "base/buffer.h"
+#include "meta/timespan.h"
 #include "meta/value.h"
 
 #define KEY_BYTES_MAX 480  // LMDB's limit is 511; 16 for the prefix and some to spare
-#define KEY_RANGE_BYTES 35 // kept free: a validity range's two integers and a uuid
+#define KEY_RANGE_BYTES 35 // kept free for the range
 #define KEY_TEXT_MAX 64
 
 struct key {
@@ -41,3 +49,23 @@ int key_read(struct text bytes, size_t *offset, struct value *ret_value, bool *r
              struct buffer *store);
 // How many bytes the value at `offset` takes; -EBADMSG.
 int key_value_size(struct text bytes, size_t offset);
+
+// Where the first `count` values end; -EBADMSG: there are fewer.
+int key_values_size(struct text bytes, size_t count);
+
+enum key_range_kind { KEY_RANGE_SUFFIX = 0x40, KEY_RANGE_TWIN = 0x41, KEY_RANGE_HIDDEN = 0x42 };
+
+struct key_range {
+    enum key_range_kind kind;
+    struct timespan span;
+    uint8_t of[16]; // the suffix's hash or the uuid
+};
+
+// Of what has a name: `twin` is its uuid where datasets share data ID and range, else NULL.
+struct key_range key_range_named(const struct timespan *span, const struct uuid *twin,
+                                 struct text suffix);
+void key_append_range(struct key *k, const struct key_range *range);
+// Whether a range begins at `offset`, instead of a value.
+bool key_has_range(struct text bytes, size_t offset);
+// The range at `offset`, up to the end of the key. -EBADMSG.
+int key_read_range(struct text bytes, size_t offset, struct key_range *ret_range);

@@ -1,17 +1,14 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// library: jobs, their waiters, and the threads.
-// 1. A waiter's `job` is set (under `library`) as long as it stands in a job's list; whoever takes
-//    it out clears it: the job's end, which then calls it without the lock, or repository_cancel,
-//    which then answers true. So it is called once or never, and never both.
-// 2. Equal wants are one job, queued or running. One that joins a running job may find that the
+// library: what is asked for, the state of the database, and the threads.
+// 1. Equal wants are one job (jobs.h), queued or running. One that joins a running job may find that the
 //    job's answer is older than it needs; then it asks again, and that job begins after it: so a
 //    request waits for two jobs of a kind at most, however often the registry changes.
-// 3. A queued job without waiters is dropped when its turn comes. A running one ends: its answer is
-//    kept.
-// 4. Long jobs (sets) never occupy the last librarian where there is more than one.
-// 5. No lock is held while the registry is asked, a waiter is called or `changed` is.
-// 6. An epoch is only ever made for a mark that was not seen lately: a librarian that comes late
+// 2. Long jobs (sets, finds) never occupy the last librarian where there is more than one.
+// 3. No lock is held while the registry is asked or `changed` is called.
+// 4. An epoch is only ever made for a mark that was not seen lately: a librarian that comes late
 //    with the mark of before doesn't turn the clock.
+// 5. While the database is away nobody but librarian/0 waits for it: what has to be asked is -ETIMEDOUT at
+//    once. (Each who waits would else cost a librarian the limit.) It looks less and less often.
 #include "meta/library.h"
 
 #include <stdio.h>
@@ -43,133 +40,52 @@ static uint64_t want_hash(const struct want *w)
     uint64_t h = hash64_seed(w->key.bytes, w->key.size_bytes, w->kind * 31u + w->depth);
     h = hash64_seed(&w->collection_id, sizeof(w->collection_id), h);
     h = hash64_seed(&w->type_id, sizeof(w->type_id), h);
+    h = hash64_seed(&w->at, sizeof(w->at), h);
     return hash64_seed(w->uuid.bytes, sizeof(w->uuid.bytes), h);
 }
 
 static bool want_same(uint64_t value, const void *key, void *context)
 {
-    const struct want *a = &((struct job *)(uintptr_t)value)->want, *b = key;
+    const struct want *a = &((struct library_job *)(uintptr_t)value)->want, *b = key;
+    (void)context;
     return a->kind == b->kind && a->collection_id == b->collection_id && a->type_id == b->type_id &&
-           a->depth == b->depth && memcmp(a->uuid.bytes, b->uuid.bytes, 16) == 0 &&
+           a->depth == b->depth && timespan_equal(&a->at, &b->at) && memcmp(a->uuid.bytes, b->uuid.bytes, 16) == 0 &&
            text_equal(key_text(&a->key), key_text(&b->key));
 }
 
-// Queues; all under `library`.
-
-static void queue_push(struct job_queue *q, struct job *j)
+static struct library_job *job_new(const struct want *w, uint64_t hash)
 {
-    j->next = NULL;
-    *q->last = j;
-    q->last = &j->next;
-    q->count++;
-}
-
-static struct job *queue_pop(struct job_queue *q)
-{
-    struct job *j = q->first;
-    if (!j)
-        return NULL;
-    q->first = j->next;
-    if (!q->first)
-        q->last = &q->first;
-    q->count--;
+    struct library_job *j = new_struct(struct library_job);
+    want_copy(&j->want, w);
+    j->job.hash = hash;
+    j->job.is_long = w->kind == WANT_SET || w->kind == WANT_FIND;
     return j;
 }
 
-static bool is_long(const struct job *j)
+void library_job_free(struct job *j)
 {
-    return j->want.kind == WANT_SET;
+    struct library_job *own = (struct library_job *)j; // job is the first field
+    want_release(&own->want);
+    free(own);
 }
 
 void repository_ask(struct repository *r, const struct want *w, struct waiter *waiter)
 {
     uint64_t hash = want_hash(w);
     lock_scope(&r->library);
-    struct job *j = (struct job *)(uintptr_t)table_find(&r->jobs, hash, want_same, w, NULL);
+    struct library_job *j = (struct library_job *)jobs_find(&r->jobs, hash, want_same, w);
     if (!j) {
-        j = new_struct(struct job);
-        want_copy(&j->want, w);
-        j->hash = hash;
-        table_add(&r->jobs, hash, (uint64_t)(uintptr_t)j);
-        queue_push(is_long(j) ? &r->long_jobs : &r->short_jobs, j);
-        // All: the one that is woken might not be allowed to take a long one.
-        pthread_cond_broadcast(&r->wanted);
+        j = job_new(w, hash);
+        jobs_add(&r->jobs, &j->job);
     }
-    if (!j->is_running && w->fresh > j->want.fresh)
+    if (!j->job.is_running && w->fresh > j->want.fresh)
         j->want.fresh = w->fresh;
-    waiter->job = j;
-    waiter->next = j->first;
-    j->first = waiter;
+    jobs_wait(&j->job, waiter);
 }
 
 bool repository_cancel(struct repository *r, struct waiter *waiter)
 {
-    lock_scope(&r->library);
-    struct job *j = waiter->job;
-    if (!j)
-        return false;
-    struct waiter **at = &j->first;
-    while (*at != waiter)
-        at = &(*at)->next;
-    *at = waiter->next;
-    waiter->job = NULL;
-    return true;
-}
-
-static void job_forget(struct repository *r, struct job *j)
-{
-    check(lock_is_held(&r->library));
-    check(table_remove(&r->jobs, j->hash, (uint64_t)(uintptr_t)j));
-}
-
-static void job_free(struct job *j)
-{
-    want_release(&j->want);
-    free(j);
-}
-
-// The next job, waiting for it; NULL: closing.
-static struct job *job_take(struct repository *r)
-{
-    lock_scope(&r->library);
-    unsigned workers = r->librarian_count - 1;
-    while (!atomic_load(&r->is_closing)) {
-        struct job *j = queue_pop(&r->short_jobs);
-        if (!j && (r->long_running == 0 || r->long_running + 1 < workers))
-            j = queue_pop(&r->long_jobs);
-        if (j && !j->first) {
-            job_forget(r, j);
-            job_free(j);
-        } else if (j) {
-            j->is_running = true;
-            r->long_running += is_long(j);
-            return j;
-        } else {
-            condition_wait(&r->wanted, &r->library, INT64_MAX);
-        }
-    }
-    return NULL;
-}
-
-static void job_end(struct repository *r, struct job *j, int error)
-{
-    struct waiter *w, *next;
-    {
-        lock_scope(&r->library);
-        job_forget(r, j);
-        if (is_long(j) && j->is_running) {
-            r->long_running--;
-            pthread_cond_broadcast(&r->wanted);
-        }
-        for (w = j->first; w; w = w->next)
-            w->job = NULL;
-        w = j->first;
-    }
-    for (; w; w = next) {
-        next = w->next; // the waiter may be gone once it was called
-        w->ready(w, error);
-    }
-    job_free(j);
+    return jobs_cancel(&r->jobs, waiter);
 }
 
 void errand_begin(struct repository *r, struct errand *e)
@@ -319,10 +235,14 @@ int librarian_registry(struct librarian *l, struct registry **ret_registry)
                                       &why);
         if (r < 0) {
             l->registry = NULL;
+            // A file that another process has locked isn't away: it can be opened when that ends.
+            l->is_away = r == -ETIMEDOUT && l->repository->config->database != DATABASE_SQLITE;
             log_debug("librarian/%u: %s", l->number, why ? why : strerror(-r));
-            return is_trouble(r) ? r : -EIO;
+            return r == -EUSERS ? -ETIMEDOUT : is_trouble(r) ? r : -EIO;
         }
     }
+    l->registry->gives_up = &l->gives_up;
+    atomic_store(&l->repository->asks_folders, l->registry->ops->folder != NULL);
     *ret_registry = l->registry;
     return 0;
 }
@@ -336,19 +256,74 @@ static void registry_drop(struct librarian *l, int error)
     l->registry = NULL;
 }
 
+// Invariant 5.
+static void note_away(struct librarian *l, int error)
+{
+    struct repository *r = l->repository;
+    bool is_away = error == -ETIMEDOUT && (l->registry ? l->registry->is_away : l->is_away);
+    if (is_away && !atomic_exchange(&r->is_away, true)) {
+        metric_add(METRIC_REGISTRY_AWAY, 1);
+        for (unsigned i = 1; i < r->librarian_count; i++)
+            atomic_store(&r->librarians[i].gives_up, true);
+        if (l->number)
+            repository_refresh(r); // who looks whether it is back may sleep for long yet
+    } else if (error >= 0 && l->number == 0 && atomic_exchange(&r->is_away, false)) {
+        metric_add(METRIC_REGISTRY_AWAY, -1);
+        r->away_looks = 0;
+    }
+}
+
+// Takes back that it gives up, before it is looked why it would: who changes these says so first and
+// then makes everybody give up.
+static void hope(struct librarian *l)
+{
+    atomic_store(&l->gives_up, false);
+    if (atomic_load(&l->repository->is_closing))
+        atomic_store(&l->gives_up, true);
+}
+
+static int run(struct librarian *l, const struct want *w)
+{
+    struct repository *r = l->repository;
+    hope(l);
+    if (atomic_load(&r->is_away)) {
+        metric_add(METRIC_REGISTRY_SPARED, 1);
+        return -ETIMEDOUT;
+    }
+    int error = job_run(l, w);
+    note_away(l, error);
+    return error;
+}
+
 static void *work(void *argument)
 {
     struct librarian *l = argument;
     struct repository *r = l->repository;
-    struct job *j;
-    while ((j = job_take(r))) {
-        int error = job_run(l, &j->want);
+    struct library_job *j;
+    while ((j = (struct library_job *)jobs_take(&r->jobs))) {
+        int error = run(l, &j->want);
         note_result(r, error);
         note_failure(r, &j->want, error);
         registry_drop(l, error);
-        job_end(r, j, error);
+        jobs_end(&r->jobs, &j->job, error);
     }
     return NULL;
+}
+
+#define LOOK_LIMIT_NS (5 * NS_PER_S)
+#define AWAY_LOOK_NS (5 * NS_PER_S)
+#define AWAY_DOUBLED_MAX 6
+
+// Its answer is small: who waits long for it waits for nothing. But connecting is part of it, and may take longer: each
+// look that fails is followed by one that waits longer.
+static int look(struct librarian *l, struct registry *registry, uint64_t *ret_mark)
+{
+    struct repository *r = l->repository;
+    int64_t limit = LOOK_LIMIT_NS << r->away_looks;
+    hope(l);
+    if (atomic_load(&r->asks_folders))
+        registry->limit_ns = limit < r->limit_ns ? limit : r->limit_ns;
+    return registry_mark(registry, ret_mark);
 }
 
 static void poll_once(struct librarian *l)
@@ -358,11 +333,26 @@ static void poll_once(struct librarian *l)
     bool changed;
     int r = librarian_registry(l, &registry);
     if (r == 0)
-        r = registry_mark(registry, &mark);
+        r = look(l, registry, &mark);
     if (r == 0)
         library_note_mark(l->repository, mark, &changed);
+    note_away(l, r);
     note_result(l->repository, r);
     registry_drop(l, r);
+}
+
+// Until the next look: `refresh` at most (5 s, while it is away), and a random part of a quarter less, so that many daemons that
+// began together don't ask together.
+static int64_t until_next_look(struct repository *r)
+{
+    int64_t pause = r->refresh_ns, now = clock_ns();
+    if (atomic_load(&r->is_away)) {
+        unsigned doubled = r->away_looks;
+        r->away_looks += doubled < AWAY_DOUBLED_MAX;
+        pause = pause < AWAY_LOOK_NS >> doubled ? pause << doubled : AWAY_LOOK_NS;
+    }
+    uint64_t random = hash64_seed(&now, sizeof(now), (uint64_t)(uintptr_t)r ^ (uint64_t)getpid());
+    return pause - (int64_t)(random % (uint64_t)(pause / 4 + 1));
 }
 
 static void *poll(void *argument)
@@ -372,7 +362,7 @@ static void *poll(void *argument)
     while (!atomic_load(&r->is_closing)) {
         {
             lock_scope(&r->library);
-            int64_t deadline = clock_ns() + r->refresh_ns;
+            int64_t deadline = clock_ns() + until_next_look(r);
             while (!r->refresh_wanted && !atomic_load(&r->is_closing) &&
                    condition_wait(&r->poll, &r->library, deadline) == 0)
                 ;
@@ -398,6 +388,8 @@ void repository_refresh(struct repository *r)
 
 int library_start(struct repository *r)
 {
+    unsigned workers = r->librarian_count - 1;
+    r->jobs.long_max = workers > 1 ? workers - 1 : 1;
     for (unsigned i = 0; i < r->librarian_count; i++) {
         struct librarian *l = &r->librarians[i];
         char name[16];
@@ -419,7 +411,9 @@ void library_stop(struct repository *r)
     {
         lock_scope(&r->library);
         atomic_store(&r->is_closing, true);
-        pthread_cond_broadcast(&r->wanted);
+        for (unsigned i = 0; i < r->librarian_count; i++)
+            atomic_store(&r->librarians[i].gives_up, true);
+        jobs_close(&r->jobs);
         pthread_cond_broadcast(&r->poll);
     }
     for (unsigned i = 0; i < r->librarian_count; i++) {
@@ -429,7 +423,5 @@ void library_stop(struct repository *r)
         l->registry = NULL;
     }
     // What nobody waited for, or (if somebody does after all) is not to be had any more.
-    for (struct job *j; (j = queue_pop(&r->short_jobs)) || (j = queue_pop(&r->long_jobs));)
-        job_end(r, j, -ESHUTDOWN);
-    table_release(&r->jobs);
+    jobs_end_all(&r->jobs, -ESHUTDOWN);
 }

@@ -2,9 +2,6 @@
 // library: the librarians of one repository: threads with a registry connection each, who fetch
 // what is wanted into the catalogue. meta's own; the door is repository.h.
 //
-//   want ──ask──▶ queued ──▶ running ──▶ done: the waiters are called, "ask again"
-//                   ▲ equal wants join, in either state
-//
 // librarian/0 only asks for the registry's mark every `refresh` and tidies; librarian/1.. run jobs,
 // and one of them is always left for the short ones. Invariants stand in library.c.
 #pragma once
@@ -14,6 +11,7 @@
 #include "base/lock.h"
 #include "base/table.h"
 #include "meta/answers.h"
+#include "meta/jobs.h"
 #include "meta/repository.h"
 
 #define LIBRARIANS_MAX 64
@@ -24,23 +22,16 @@ typedef int registry_opener(const struct repository_config *config, int64_t limi
 
 struct librarian {
     struct repository *repository;
+    atomic_bool gives_up; // who waits for the registry need not
     struct registry *registry; // its thread's; NULL: to be opened
+    bool is_away;              // it could not be, as the database is away
     unsigned number;
     pthread_t thread;
 };
 
-struct job {
-    struct job *next; // in its queue
+struct library_job {
+    struct job job;   // first
     struct want want; // with texts of its own
-    uint64_t hash;
-    struct waiter *first; // all under `library`
-    bool is_running;
-};
-
-struct job_queue {
-    struct job *first;
-    struct job **last;
-    uint32_t count;
 };
 
 // Something that one librarian at a time does: loading a set, or the snapshot (zero ids).
@@ -53,16 +44,37 @@ struct mark_seen {
     uint64_t mark, epoch;
 };
 
+// Where someone is among the rows of a set (row_series.h).
+#define ROW_SERIES_KEPT 64
+struct row_series {
+    uint64_t id;
+    uint64_t generation, fresh;
+    struct set_id set;
+    struct key key;        // of the row that was opened last
+    uint16_t folder_bytes; // of it: what all rows of the folder share
+    uint32_t outer_count;  // of a movie: values before the last one; else 0
+    int64_t position;
+    uint64_t used;
+};
+
 struct repository {
     struct repository_config *config;
     struct catalogue *catalogue;
+    struct archives *archives; // the daemon's; NULL: members' sizes are not asked
     uint32_t number; // in the catalogue
     int64_t refresh_ns, limit_ns;
     registry_opener *opener;
     void (*changed)(void *context);
+    int64_t (*remote_size)(void *context, uint32_t datastore, struct text recorded_path);
     void *context;
 
     atomic_uint_fast64_t epoch;
+    atomic_bool is_away;      // the database is: only librarian/0 goes on asking
+    unsigned away_looks;      // of librarian/0, since then
+    atomic_bool asks_folders; // its registry finds a folder's rows by indexes
+    atomic_uint parts_read;   // one after the other, of (collection, type) below; any librarian
+    atomic_uint parts_before_all;
+    atomic_int_fast64_t parts_of[2];
     atomic_bool is_closing;
     pthread_mutex_t noting; // one mark is made an epoch at a time; held over a catalogue write
 
@@ -77,20 +89,22 @@ struct repository {
     int64_t said_ns;            // when a failure was logged last
 
     struct lock library;   // below, LOCK_RANK_LIBRARY
-    pthread_cond_t wanted; // there is a job, or it is closing
     pthread_cond_t ended;  // an errand ended
     pthread_cond_t poll;   // `refresh` was asked for, or it is closing
-    struct job_queue short_jobs, long_jobs;
-    uint32_t long_running;
-    struct table jobs; // struct job by hash, queued and running
+    struct jobs jobs;      // struct library_job
     struct errand *errands;
     bool refresh_wanted;
 
     struct answers answers; // its own lock
+    struct lock series_lock; // over the next two, LOCK_RANK_LEAF
+    struct row_series series[ROW_SERIES_KEPT];
+    uint64_t series_used;
+    atomic_uint asked_ahead; // records that are asked for with nobody waiting
     struct librarian librarians[LIBRARIANS_MAX];
     unsigned librarian_count; // with librarian/0
 };
 
+void library_job_free(struct job *j);
 // Starts and stops the threads; librarians[0].registry is open.
 int library_start(struct repository *r);
 void library_stop(struct repository *r);
@@ -110,14 +124,35 @@ int librarian_snapshot(struct librarian *l, uint64_t fresh, struct snapshot **re
 void errand_begin(struct repository *r, struct errand *e);
 void errand_end(struct repository *r, struct errand *e);
 
-// The jobs, by kind, in library_jobs.c and library_sets.c. 0: done, ask again.
+// What a job about (collection, type) begins with.
+struct subject {
+    struct snapshot *snapshot;
+    const struct collection *collection;
+    const struct dataset_type *type;
+    struct registry *registry;
+    uint64_t epoch;
+};
+
+void subject_release(struct subject *s);
+// -ENOENT: there is no such collection or type.
+int subject_find(struct librarian *l, const struct want *w, struct subject *s);
+
+// The jobs, by kind, in library_jobs.c, library_points.c and library_sets.c. 0: done, ask again.
 int job_run(struct librarian *l, const struct want *w);
 int job_set(struct librarian *l, const struct want *w);
+int job_part(struct librarian *l, const struct want *w); // in library_part.c
+// Asks with nobody waiting, unless too much is asked so already.
+void library_ask_ahead(struct repository *r, const struct want *want);
+int job_find(struct librarian *l, const struct want *w); // in find.c
+int job_row(struct librarian *l, const struct want *w);
+int job_members(struct librarian *l, const struct want *w);
+int job_folder(struct librarian *l, const struct want *w);
 
 // Which collection's set holds the rows of (collection, type): itself, or of a chain with just one
-// member that may hold it, that one. NULL: nothing may hold it (CALIBRATION members are left out).
+// member that may hold it, that one. NULL: nothing may hold it. *ret_is_timed (NULL: not wanted): a
+// CALIBRATION collection is among those that may.
 const struct collection *set_collection(struct snapshot *s, const struct collection *c,
-                                        const struct dataset_type *t);
+                                        const struct dataset_type *t, bool *ret_is_timed);
 // All members of the search path that may hold it, in order; the caller frees.
 uint32_t set_members(struct snapshot *s, const struct collection *c, const struct dataset_type *t,
                      const struct collection ***ret_members);
@@ -125,7 +160,8 @@ uint32_t set_members(struct snapshot *s, const struct collection *c, const struc
 static inline struct set_id set_id_of(const struct repository *r, int64_t collection_id,
                                       int64_t type_id)
 {
-    return (struct set_id){r->number, collection_id, type_id};
+    return (struct set_id){
+        .repository = r->number, .collection_id = collection_id, .type_id = type_id};
 }
 
 // A registry's row as the catalogue keeps it (library_rows.c); texts point into `in`, `store` or
@@ -133,6 +169,8 @@ static inline struct set_id set_id_of(const struct repository *r, int64_t collec
 int library_row(const struct repository *r, const struct dataset_type *t,
                 const struct registry_row *in, struct row *ret_row, struct key *ret_key,
                 enum row_kind *ret_kind, struct buffer *store);
+// What a file's record doesn't say (library_size.c): 0 where the artifact is gone; SIZE_UNKNOWN.
+int64_t library_size(const struct repository *r, const struct registry_file *f);
 // The suffix that a recorded path has in names; as above.
 struct text library_suffix(const struct repository *r, uint32_t datastore, struct text path,
                            struct buffer *store);
@@ -148,6 +186,20 @@ void want_copy(struct want *to, const struct want *from);
 void dataset_write(const struct snapshot *s, const struct dataset_type *t, const struct text run,
                    const struct registry_row *row, struct buffer *to);
 int dataset_read(struct text record, struct dataset **ret_dataset); // -EBADMSG, -ENOENT
+// What is known by an id: 1: from the catalogue, 2: from the recent answers, where `from` says at the
+// earliest. -EINPROGRESS with *want.
+int dataset_record_of(struct repository *r, uint64_t fresh, const struct uuid *uuid,
+                      enum dataset_record which, int from, struct buffer *record,
+                      struct want *want);
+// What a folder of calibs-at/ is called: an instant, or a visit or an exposure (place_at.c). Texts
+// are in *store. -ENOENT.
+struct moment {
+    int64_t tai_ns;                // an instant
+    const struct element *element; // else this one's row
+    struct value values[2];
+};
+int moment_read(const struct snapshot *s, struct text name, struct moment *ret_moment,
+                struct buffer *store);
 // A data ID as JSON, keys sorted: the dataset's required values, and implied ones as they are
 // added. `d` must outlive it.
 struct data_id;

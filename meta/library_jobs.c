@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// library_jobs: what a librarian does for each kind of want but sets.
+// library_jobs: what a librarian does for each kind of want but sets and single names.
 // 1. An answer is kept with an epoch that was current before the registry was asked: it is true at
 //    some moment not before that epoch was noticed.
 // 2. An answer that the catalogue can't keep goes to the table of recent answers instead, so that
@@ -9,7 +9,7 @@
 
 #include "base/log.h"
 #include "base/metric.h"
-#include "meta/catalogue_block.h"
+#include "meta/account.h"
 
 // The snapshot.
 
@@ -55,21 +55,12 @@ int librarian_snapshot(struct librarian *l, uint64_t fresh, struct snapshot **re
     return r;
 }
 
-// What a job about (collection, type) begins with.
-struct subject {
-    struct snapshot *snapshot;
-    const struct collection *collection;
-    const struct dataset_type *type;
-    struct registry *registry;
-    uint64_t epoch;
-};
-
-static void subject_release(struct subject *s)
+void subject_release(struct subject *s)
 {
     snapshot_unref(s->snapshot);
 }
 
-static int subject_find(struct librarian *l, const struct want *w, struct subject *s)
+int subject_find(struct librarian *l, const struct want *w, struct subject *s)
 {
     int r = librarian_registry(l, &s->registry);
     if (r == 0)
@@ -97,8 +88,7 @@ static int probe_members(struct librarian *l, struct subject *s, const struct da
             continue;
         if (atomic_load(&l->repository->is_closing))
             return -ECANCELED;
-        int present =
-            c->kind == COLLECTION_CALIBRATION ? 0 : registry_present(s->registry, t, c->id);
+        int present = registry_enter(s->registry, s->snapshot, t, &c->id, 1, NULL, 0);
         if (present < 0)
             return present;
         snapshot_set_presence(s->snapshot, c, t, present > 0);
@@ -126,6 +116,34 @@ static int probe_type(struct librarian *l, struct subject *s, const struct datas
     return 0;
 }
 
+// All that aren't known, in one question.
+static int probe_types(struct librarian *l, struct subject *s, const uint32_t *types, uint32_t count)
+{
+    uint32_t path_count, asked = 0;
+    const uint32_t *path = snapshot_search_path(s->snapshot, s->collection, &path_count);
+    cleanup(cleanup_free) int64_t *ids = memory_new((path_count + 1) * sizeof(*ids));
+    cleanup(cleanup_free) const struct dataset_type **unknown = memory_new((count + 1) * sizeof(*unknown));
+    cleanup(cleanup_free) bool *is_present = memory_new((count + 1) * sizeof(*is_present));
+    for (uint32_t i = 0; i < path_count; i++)
+        ids[i] = s->snapshot->collections[path[i]].id;
+    for (uint32_t i = 0; i < count; i++) {
+        const struct dataset_type *t = &s->snapshot->types[types[i]];
+        if (t->is_readable && snapshot_presence(s->snapshot, s->collection, t) == PRESENCE_UNKNOWN)
+            unknown[asked++] = t;
+    }
+    int r = asked ? registry_present(s->registry, s->snapshot, ids, path_count, unknown, asked, is_present) : 0;
+    for (uint32_t i = 0; r == 0 && i < asked; i++) {
+        if (path_count == 1)
+            snapshot_set_presence(s->snapshot, &s->snapshot->collections[path[0]], unknown[i], is_present[i]);
+        struct presence_answer a = {.collection_id = s->collection->id,
+                                    .type_id = unknown[i]->id,
+                                    .epoch = s->snapshot->epoch,
+                                    .is_present = is_present[i]};
+        answers_put_presence(&l->repository->answers, &a);
+    }
+    return r;
+}
+
 static int job_types(struct librarian *l, const struct want *w)
 {
     cleanup(subject_release) struct subject s = {0};
@@ -134,7 +152,10 @@ static int job_types(struct librarian *l, const struct want *w)
         return r < 0 ? r : probe_type(l, &s, s.type);
     uint32_t count;
     const uint32_t *types = snapshot_types(s.snapshot, s.collection, &count);
-    for (uint32_t i = 0; i < count && r == 0; i++)
+    bool one_by_one = !s.registry->ops->present;
+    if (!one_by_one)
+        r = probe_types(l, &s, types, count);
+    for (uint32_t i = 0; one_by_one && i < count && r == 0; i++)
         if (s.snapshot->types[types[i]].is_readable)
             r = probe_type(l, &s, &s.snapshot->types[types[i]]);
     if (r < 0)
@@ -145,113 +166,6 @@ static int job_types(struct librarian *l, const struct want *w)
                                   .epoch = s.snapshot->epoch,
                                   .is_present = true};
     answers_put_presence(&l->repository->answers, &all);
-    return 0;
-}
-
-// Points.
-
-// What a point query is asked with.
-struct point {
-    struct subject subject;
-    int64_t *ids; // of the collections that may hold it, in order
-    uint32_t count;
-    struct value values[LEVELS_MAX];
-    struct buffer store; // of the values' texts
-};
-
-static void point_release(struct point *p)
-{
-    subject_release(&p->subject);
-    buffer_release(&p->store);
-    free(p->ids);
-}
-
-static int point_find(struct librarian *l, const struct want *w, struct point *p)
-{
-    struct subject *s = &p->subject;
-    const struct collection **members;
-    int r = subject_find(l, w, s);
-    if (r == 0)
-        r = want_values(w, s->snapshot, s->type, p->values, &p->store);
-    if (r < 0)
-        return r;
-    p->count = set_members(s->snapshot, s->collection, s->type, &members);
-    p->ids = memory_new((p->count + 1) * sizeof(*p->ids));
-    for (uint32_t i = 0; i < p->count; i++)
-        p->ids[i] = members[i]->id;
-    free(members);
-    return 0;
-}
-
-static void keep(struct repository *r, const struct want *w, uint64_t epoch, const struct key *k,
-                 enum row_kind kind, const struct row *row)
-{
-    struct set_id id = set_id_of(r, w->collection_id, w->type_id);
-    if (catalogue_put_answer(r->catalogue, &id, epoch, k, kind, row) == 0)
-        return;
-    if (!text_equal(key_text(k), key_text(&w->key)))
-        return; // nobody asked for that one
-    BUFFER_CLEANUP record = {0};
-    if (kind == ROW_VISIBLE)
-        row_pack(k, kind, row, &record);
-    answers_put(&r->answers, w, epoch, kind, buffer_text(&record));
-}
-
-struct found_row {
-    struct repository *repository;
-    const struct want *want;
-    const struct subject *subject;
-};
-
-static int keep_found(const struct registry_row *in, void *context)
-{
-    const struct found_row *f = context;
-    struct row row;
-    struct key key;
-    enum row_kind kind;
-    BUFFER_CLEANUP store = {0};
-    int r = library_row(f->repository, f->subject->type, in, &row, &key, &kind, &store);
-    if (r < 0)
-        return r;
-    // The row may stand under another day_obs than the path said: then there is no such path.
-    if (!text_equal(key_text(&key), key_text(&f->want->key)))
-        keep(f->repository, f->want, f->subject->epoch, &f->want->key, ROW_HIDDEN, NULL);
-    keep(f->repository, f->want, f->subject->epoch, &key, kind, &row);
-    return 0;
-}
-
-static int job_row(struct librarian *l, const struct want *w)
-{
-    cleanup(point_release) struct point p = {0};
-    const struct subject *s = &p.subject;
-    int r = point_find(l, w, &p);
-    if (r == 0 && w->depth != s->type->level_count)
-        r = -ENOENT;
-    if (r < 0)
-        return r;
-    struct found_row found = {l->repository, w, s};
-    metric_add(METRIC_POINT_QUERIES, 1);
-    r = p.count ? registry_row(s->registry, s->snapshot, s->type, p.ids, p.count, p.values, keep_found,
-                               &found)
-                : -ENOENT;
-    if (r != -ENOENT)
-        return r;
-    keep(l->repository, w, s->epoch, &w->key, ROW_HIDDEN, NULL);
-    return 0;
-}
-
-static int job_folder(struct librarian *l, const struct want *w)
-{
-    cleanup(point_release) struct point p = {0};
-    const struct subject *s = &p.subject;
-    int r = point_find(l, w, &p);
-    if (r < 0)
-        return r;
-    metric_add(METRIC_POINT_QUERIES, 1);
-    r = p.count ? registry_enter(s->registry, s->snapshot, s->type, p.ids, p.count, p.values, w->depth) : 0;
-    if (r < 0 && r != -ENOENT)
-        return r;
-    keep(l->repository, w, s->epoch, &w->key, r > 0 ? ROW_ENTERED : ROW_REFUSED, NULL);
     return 0;
 }
 
@@ -348,6 +262,31 @@ static int job_data_id(struct librarian *l, const struct want *w)
     return 0;
 }
 
+// When a visit or an exposure was: 16 bytes, or none where that is not known.
+static int job_timespan(struct librarian *l, const struct want *w)
+{
+    struct snapshot *s;
+    struct registry *registry;
+    struct moment m;
+    struct timespan span;
+    BUFFER_CLEANUP store = {0};
+    int r = librarian_registry(l, &registry);
+    if (r == 0)
+        r = librarian_snapshot(l, w->fresh, &s);
+    if (r < 0)
+        return r;
+    uint64_t epoch = repository_epoch(l->repository);
+    r = moment_read(s, buffer_text(&w->texts), &m, &store);
+    if (r == 0 && m.element)
+        r = registry_timespan(registry, s, m.element, m.values, &span);
+    snapshot_unref(s);
+    if (r < 0 && r != -ENOENT)
+        return r;
+    struct text record = r == 0 ? (struct text){(const char *)&span, sizeof(span)} : (struct text){0};
+    keep_dataset(l->repository, w, DATASET_TIMESPAN, epoch, record);
+    return 0;
+}
+
 static int job_snapshot(struct librarian *l, const struct want *w)
 {
     struct snapshot *s = NULL;
@@ -365,6 +304,8 @@ int job_run(struct librarian *l, const struct want *w)
         return job_types(l, w);
     case WANT_SET:
         return job_set(l, w);
+    case WANT_PART:
+        return job_part(l, w);
     case WANT_ROW:
         return job_row(l, w);
     case WANT_FOLDER:
@@ -373,6 +314,12 @@ int job_run(struct librarian *l, const struct want *w)
         return job_dataset(l, w);
     case WANT_DATA_ID:
         return job_data_id(l, w);
+    case WANT_TIMESPAN:
+        return job_timespan(l, w);
+    case WANT_MEMBERS:
+        return job_members(l, w);
+    case WANT_FIND:
+        return job_find(l, w);
     }
     return -EINVAL;
 }

@@ -1,15 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // library_rows: from the registry's rows to the catalogue's, and from wants to values.
-// 1. What a dataset is in the tree is decided here, once: a file, or hidden. A composite (several
-//    files, or one of a component) is hidden for now; it is known all the same, and so hides what
-//    is behind it in a chain.
+// 1. What a dataset is in the tree is decided here, once: stored (a file, or a composite's several),
+//    or hidden. What isn't stored is known all the same, and so hides what is behind it in a chain.
 #include "meta/library.h"
-
-#include <sys/stat.h>
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "cache/object.h"
 #include "meta/artifact.h"
 #include "meta/name.h"
 
@@ -50,21 +46,33 @@ struct text library_suffix(const struct repository *r, uint32_t datastore, struc
     return suffix;
 }
 
-// What the disk says where the record doesn't; a missing artifact is shown with size 0.
-static int64_t size_of_artifact(const struct repository *r, const struct registry_file *f)
+// Suffixes that aren't a part of the path they are of are kept in `store`, which is reserved first:
+// they are no longer than the paths.
+static void fill_files(const struct repository *r, const struct registry_row *in, struct row *row,
+                       struct buffer *store)
 {
-    struct artifact a;
-    struct stat st;
-    if (f->datastore >= r->config->datastore_count ||
-        artifact_resolve(&r->config->datastores[f->datastore], f->path, &a) < 0)
-        return 0;
-    int64_t size = SIZE_UNKNOWN;
-    if (a.scheme == ARTIFACT_FILE && a.member.size_bytes == 0) {
-        int e = object_stat_local(a.path.data, &st);
-        size = e == 0 ? st.st_size : e == -ENOENT || e == -ENOTDIR ? 0 : SIZE_UNKNOWN;
+    size_t size = 0;
+    row->file_count = library_files(in->files, in->file_count);
+    for (uint32_t i = 0; i < row->file_count; i++)
+        size += in->files[i].path.size_bytes;
+    buffer_reserve(store, size);
+    for (uint32_t i = 0; i < row->file_count; i++) {
+        const struct registry_file *f = &in->files[i];
+        row->files[i] = (struct row_file){
+            .component = f->component,
+            .suffix = library_suffix(r, f->datastore, f->path, store),
+            .size_bytes = f->size_bytes < 0 ? library_size(r, f) : f->size_bytes,
+        };
     }
-    artifact_release(&a);
-    return size;
+}
+
+static void append_range(const struct registry_row *in, const struct row *row, struct key *k)
+{
+    struct key_range range = {.kind = KEY_RANGE_HIDDEN, .span = in->range};
+    memcpy(range.of, in->uuid.bytes, sizeof(range.of));
+    if (in->file_count)
+        range = key_range_named(&in->range, in->has_twin ? &in->uuid : NULL, row_suffix(row));
+    key_append_range(k, &range);
 }
 
 int library_row(const struct repository *r, const struct dataset_type *t,
@@ -76,22 +84,21 @@ int library_row(const struct repository *r, const struct dataset_type *t,
     ret_key->size_bytes = 0;
     for (uint32_t i = 0; i < t->level_count; i++)
         key_append(ret_key, &in->values[i], t->level_count);
-    uint32_t files = library_files(in->files, in->file_count);
-    if (files != 1 || in->files[0].component.size_bytes) {
-        *ret_kind = ROW_HIDDEN;
+    *ret_kind = in->file_count ? ROW_VISIBLE : ROW_HIDDEN;
+    ret_row->is_double = in->is_double;
+    if (in->file_count)
+        fill_files(r, in, ret_row, store);
+    if (in->has_range)
+        append_range(in, ret_row, ret_key);
+    if (in->file_count == 0)
         return 0;
-    }
-    const struct registry_file *f = &in->files[0];
-    *ret_kind = ROW_VISIBLE;
     ret_row->uuid = in->uuid;
     ret_row->mtime_unix_ns = in->ingest_tai_ns == INT64_MIN ? 0 : tai_to_unix_ns(in->ingest_tai_ns);
     ret_row->value_count = in->value_count;
     memcpy(ret_row->values, in->values, in->value_count * sizeof(*in->values));
-    ret_row->file_count = 1;
-    ret_row->files[0] = (struct row_file){
-        .suffix = library_suffix(r, f->datastore, f->path, store),
-        .size_bytes = f->size_bytes < 0 ? size_of_artifact(r, f) : f->size_bytes,
-    };
+    ret_row->has_range = in->has_range;
+    ret_row->has_twin = in->has_twin;
+    ret_row->range = in->range;
     return 0;
 }
 
@@ -120,5 +127,5 @@ int want_values(const struct want *w, const struct snapshot *s, const struct dat
         ret_values[i] = value_text(text_slice(buffer_text(store), from, store->size_bytes));
         at += size;
     }
-    return offset == w->key.size_bytes ? 0 : -ENOENT;
+    return offset == w->key.size_bytes || key_has_range(key_text(&w->key), offset) ? 0 : -ENOENT;
 }

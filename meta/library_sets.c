@@ -5,7 +5,8 @@
 //    when it was read, and the next who needs it newer reads it again.
 // 2. A set is read by one librarian at a time; who waits for it looks first whether it is there
 //    then.
-// 3. A chain's set is the merge of its members' sets, which are pinned until it is written. It is
+// 3. A chain's set is the merge of its members' sets; what is found at a time, in a chain or not, is
+//    resolved from them. They are pinned until it is written. It is
 //    as old as the oldest of them, or the snapshot that said which they are.
 #include "meta/library.h"
 
@@ -30,7 +31,7 @@ static void members_each(struct snapshot *s, const struct collection *c,
     const uint32_t *path = snapshot_search_path(s, c, &count);
     for (uint32_t i = 0; i < count; i++) {
         const struct collection *m = &s->collections[path[i]];
-        if (m->kind == COLLECTION_CALIBRATION)
+        if (m->kind == COLLECTION_CALIBRATION && t->calibs_table.size_bytes == 0)
             continue;
         if (m->own_types != last)
             last_may = snapshot_may_hold(s, m, t);
@@ -40,19 +41,28 @@ static void members_each(struct snapshot *s, const struct collection *c,
     }
 }
 
-static bool note_second(const struct collection *c, void *context)
+struct holders {
+    const struct collection *first;
+    bool has_more, is_timed;
+};
+
+static bool note_holder(const struct collection *c, void *context)
 {
-    const struct collection **found = context;
-    found[found[0] ? 1 : 0] = c;
-    return !found[1];
+    struct holders *h = context;
+    h->has_more = h->first;
+    h->first = h->first ? h->first : c;
+    h->is_timed = h->is_timed || c->kind == COLLECTION_CALIBRATION;
+    return !h->has_more || !h->is_timed;
 }
 
 const struct collection *set_collection(struct snapshot *s, const struct collection *c,
-                                        const struct dataset_type *t)
+                                        const struct dataset_type *t, bool *ret_is_timed)
 {
-    const struct collection *found[2] = {NULL, NULL};
-    members_each(s, c, t, note_second, found);
-    return found[1] ? c : found[0];
+    struct holders h = {.is_timed = t->calibs_table.size_bytes == 0};
+    members_each(s, c, t, note_holder, &h);
+    if (ret_is_timed)
+        *ret_is_timed = h.is_timed && t->calibs_table.size_bytes;
+    return h.has_more ? c : h.first;
 }
 
 struct member_list {
@@ -207,24 +217,26 @@ static int merge_members(struct librarian *l, struct snapshot *s, const struct c
         generations[pinned] = state.generation;
         epoch = state.epoch < epoch ? state.epoch : epoch;
     }
-    if (r == 0)
+    if (r == 0 && timespan_is_none(&id->at))
         r = catalogue_merge(c, generations, count, id, epoch, &state);
+    else if (r == 0)
+        r = catalogue_resolve(c, generations, count, t->level_count, id, epoch, &state);
     for (uint32_t i = 0; i < pinned; i++)
         catalogue_unpin(c, generations[i]);
     return r;
 }
 
-static int chain_load(struct librarian *l, struct snapshot *s, const struct collection *c,
-                      const struct dataset_type *t, uint64_t fresh)
+// The set of a chain, or of what is found at a time.
+static int merged_load(struct librarian *l, struct snapshot *s, const struct collection *c,
+                       const struct dataset_type *t, uint64_t fresh, const struct set_id *id)
 {
-    struct set_id id = set_id_of(l->repository, c->id, t->id);
     const struct collection **members;
     uint32_t count = set_members(s, c, t, &members);
     int r = -ESTALE;
     for (int i = 0; r == -ESTALE || r == -EBADMSG; i++) {
         if (i == STALE_MAX)
             break;
-        r = merge_members(l, s, members, count, t, fresh, &id);
+        r = merge_members(l, s, members, count, t, fresh, id);
     }
     free(members);
     return r;
@@ -240,12 +252,13 @@ int job_set(struct librarian *l, const struct want *w)
     const struct dataset_type *t = snapshot_type_by_id(s, w->type_id);
     struct set_state state;
     struct set_id id = set_id_of(l->repository, w->collection_id, w->type_id);
+    id.at = w->at;
     if (!c || !t || !t->is_readable) {
         r = -ENOENT;
     } else if (catalogue_pin_set(l->repository->catalogue, &id, w->fresh, &state) == 0) {
         catalogue_unpin(l->repository->catalogue, state.generation);
-    } else if (c->kind == COLLECTION_CHAINED) {
-        r = chain_load(l, s, c, t, w->fresh);
+    } else if (c->kind == COLLECTION_CHAINED || !timespan_is_none(&w->at)) {
+        r = merged_load(l, s, c, t, w->fresh, &id);
     } else {
         r = member_pin(l, s, c, t, w->fresh, &state);
         if (r == 0)

@@ -7,16 +7,15 @@
 #include "meta/name.h"
 #include "meta/place.h"
 
-// The single file of the dataset; NULL: it isn't stored, or is a composite.
-static const struct dataset_file *single_file(const struct dataset *d)
+// Whether the dataset is a folder: several files in the first datastore that has any, or one of a
+// component.
+static bool is_composite(const struct dataset *d)
 {
-    uint32_t n = 0;
-    while (n < d->file_count && d->files[n].datastore == d->files[0].datastore)
-        n++;
-    return n == 1 && d->files[0].component.size_bytes == 0 ? &d->files[0] : NULL;
+    return d->files[0].component.size_bytes ||
+           (d->file_count > 1 && d->files[1].datastore == d->files[0].datastore);
 }
 
-static void write_branch(const struct snapshot *s, const struct branch *b, struct buffer *to)
+void place_write_branch(const struct snapshot *s, const struct branch *b, struct buffer *to)
 {
     uint32_t depth = 0;
     for (const struct branch *up = b; up->parent != INDEX_NONE; up = &s->branches[up->parent])
@@ -32,13 +31,13 @@ static void write_branch(const struct snapshot *s, const struct branch *b, struc
 
 static void write_target(const struct place *p, const struct dataset *d,
                          const struct dataset_type *t, const struct collection *run,
-                         const struct dataset_file *f, struct buffer *to)
+                         struct buffer *to)
 {
     const struct snapshot *s = p->snapshot;
     struct value values[LEVELS_MAX];
     BUFFER_CLEANUP store = {0};
     buffer_append_string(to, "../collections/");
-    write_branch(s, &s->branches[run->branch], to);
+    place_write_branch(s, &s->branches[run->branch], to);
     place_write_type(t, to);
     buffer_append_byte(to, '/');
     for (uint32_t i = 0; i + 1 < d->value_count; i++) {
@@ -46,24 +45,25 @@ static void write_target(const struct place *p, const struct dataset *d,
         buffer_append_byte(to, '/');
     }
     uint32_t n = place_required(t, d->values, d->value_count, values);
-    name_write_file(t->name, values, n, (struct text){0},
-                    library_suffix(p->repository, f->datastore, f->path, &store), to);
+    struct text suffix = TEXT(".components");
+    if (!is_composite(d))
+        suffix = library_suffix(p->repository, d->files[0].datastore, d->files[0].path, &store);
+    name_write_file(t->name, values, n, (struct text){0}, suffix, to);
 }
 
 static int link_of(struct place *p, const struct dataset *d, struct entry *ret_entry,
                    struct buffer *target)
 {
-    const struct dataset_file *f = single_file(d);
     const struct dataset_type *t = snapshot_type_by_name(p->snapshot, d->type);
     const struct collection *run = snapshot_collection_by_name(p->snapshot, d->run);
-    if (!f || !t || !t->is_readable || t->level_count != d->value_count || !run)
+    if (d->file_count == 0 || !t || !t->is_readable || t->level_count != d->value_count || !run)
         return -ENOENT;
     ret_entry->kind = ENTRY_LINK;
     ret_entry->mtime_unix_ns = d->ingest_tai_ns == INT64_MIN ? 0 : tai_to_unix_ns(d->ingest_tai_ns);
     BUFFER_CLEANUP own = {0};
     struct buffer *to = target ? target : &own;
     size_t from = to->size_bytes;
-    write_target(p, d, t, run, f, to);
+    write_target(p, d, t, run, to);
     ret_entry->size_bytes = (int64_t)(to->size_bytes - from);
     return 0;
 }

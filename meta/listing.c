@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // listing: a folder's entries, in an order that cookies can go on in.
-//   1 .. 2^62 - 1   parts of collections' names and dataset types: hash of the name. So an entry
+//   1 .. 2^62 - 2   parts of collections' names and dataset types: hash of the name. So an entry
 //                   that comes or goes between two calls moves no other.
+//   2^62 - 1, 2^62  @latest and @members, each at its place whether the other is there or not.
 //   2^62 + 1 ..     entries of the key set, counted in key order. They are of one generation,
 //                   which never changes.
 // 1. A key set's entries follow all others, whatever the hashes are.
@@ -17,6 +18,7 @@
 #include "meta/place.h"
 
 #define SET_COOKIE (UINT64_C(1) << 62)
+#define VIEW_COOKIE (SET_COOKIE - PLACE_VIEW_COUNT) // after all names
 
 static bool names_are_known(const struct place *p, const struct collection *c)
 {
@@ -34,13 +36,12 @@ int place_list_open(struct place *p, struct listing *ret_listing, struct want *w
 {
     const struct collection *c = place_collection(p);
     struct set_state state = {0};
-    if (c && c->kind != COLLECTION_CALIBRATION && !names_are_known(p, c))
+    if (p->kind == PLACE_COLLECTIONS && c && !names_are_known(p, c))
         return place_want_types(p, c, NULL, want);
-    if (p->kind == PLACE_COLLECTIONS && place_has_set(p)) {
-        struct set_id id = place_set_id(p);
-        int r = catalogue_pin_set(p->repository->catalogue, &id, p->fresh, &state);
+    if (p->kind == PLACE_COLLECTIONS && place_has_set(p) && !p->is_components) {
+        int r = place_pin_set(p, &state, want);
         if (r < 0)
-            return r == -ENOENT ? place_want_set(p, want) : r;
+            return r;
     }
     *ret_listing = (struct listing){.generation = state.generation};
     return 0;
@@ -82,7 +83,7 @@ struct named {
 
 static uint64_t cookie_of(uint64_t hash)
 {
-    return hash ? hash : 1;
+    return !hash ? 1 : hash > VIEW_COOKIE ? VIEW_COOKIE : hash;
 }
 
 static int compare_named(const void *a, const void *b)
@@ -120,7 +121,7 @@ static int gather_types(const struct place *p, uint64_t cookie, struct names *n,
 {
     const struct collection *c = place_collection(p);
     uint32_t count;
-    if (!c || c->kind == COLLECTION_CALIBRATION)
+    if (!c)
         return 0;
     const uint32_t *types = snapshot_types(p->snapshot, c, &count);
     n->types = memory_new((count + 1) * sizeof(*n->types));
@@ -175,6 +176,16 @@ static int list_names(const struct place *p, uint64_t cookie, place_each *each, 
         child += order <= 0;
         type += order >= 0 && type < n.type_count; // equal: one folder that is both
     }
+    return r;
+}
+
+static int list_views(const struct place *p, uint64_t cookie, place_each *each, void *context)
+{
+    struct entry e;
+    int r = 0;
+    for (uint64_t i = cookie > VIEW_COOKIE ? cookie - VIEW_COOKIE : 0; r == 0 && i < PLACE_VIEW_COUNT; i++)
+        if (place_view_entry(p, i, &e))
+            r = each(&e, VIEW_COOKIE + i + 1, context);
     return r;
 }
 
@@ -256,16 +267,15 @@ static int usable_generation(const struct place *p, struct listing *l, uint64_t 
                              struct want *want)
 {
     struct catalogue *c = p->repository->catalogue;
-    struct set_id id = place_set_id(p);
     struct set_state state;
-    if (l->generation && catalogue_has_generation(c, &id, l->generation)) {
+    if (l->generation && place_has_generation(p, l->generation)) {
         catalogue_pin(c, l->generation);
         *ret_generation = l->generation;
         return 0;
     }
-    int r = catalogue_pin_set(c, &id, p->fresh, &state);
+    int r = place_pin_set(p, &state, want);
     if (r < 0)
-        return r == -ENOENT ? place_want_set(p, want) : r;
+        return r;
     l->hint_cookie = 0; // it is the other's
     *ret_generation = state.generation;
     return 0;
@@ -295,10 +305,16 @@ int place_list(struct place *p, struct listing *l, uint64_t cookie, place_each *
 {
     if (p->kind == PLACE_ROOT)
         return list_root(cookie, each, context);
-    if (p->kind == PLACE_BY_UUID)
+    if (p->kind == PLACE_BY_UUID || p->kind == PLACE_CALIBS_AT)
         return 0;
+    if (p->kind == PLACE_MEMBERS)
+        return place_list_members(p, cookie, each, context);
+    if (p->is_components)
+        return place_list_components(p, cookie, each, context, want);
     if (p->branch && cookie < SET_COOKIE) {
         int r = list_names(p, cookie, each, context, want);
+        if (r == 0)
+            r = list_views(p, cookie, each, context);
         if (r)
             return r;
     }

@@ -5,6 +5,7 @@
 // exactly one name.
 #pragma once
 #include "base/buffer.h"
+#include "meta/timespan.h"
 #include "meta/value.h"
 
 #define NAME_BYTES_MAX 255
@@ -54,6 +55,9 @@ void name_write_level(struct text key, const struct value *v, struct buffer *to)
 int name_read_level(struct text name, struct text key, enum value_kind kind,
                     struct value *ret_value, struct buffer *store);
 
+// An integer in its shortest decimal form. -ENOENT.
+int name_read_integer(struct text t, struct value *ret_value);
+
 // `<type>_<value>_..._<last><infix><suffix>`: the file's name. `values`: the required values only.
 // `infix`: "" or "@<begin>--<end>" (validity range) etc., already in its final form. Cut to 255
 // bytes, infix and suffix kept.
@@ -65,6 +69,17 @@ void name_write_file(struct text type, const struct value *values, size_t count,
 int name_read_file(struct text name, struct text type, const struct value *values, size_t count,
                    enum value_kind last_kind, struct value *ret_last, struct text *ret_suffix,
                    struct buffer *store);
+
+// `@<begin>--<end>`, the validity range in a file's name: TAI, ISO 8601 basic, an open end empty;
+// `@empty` for the empty one; with `~<uuid>` where several datasets have one data ID and range.
+// Reading: from the `@` of `name` up to the first `.`, where *ret_suffix begins. -ENOENT: no range,
+// or not as it is written.
+void name_write_range(const struct timespan *range, const struct uuid *twin, struct buffer *to);
+int name_read_range(struct text name, struct timespan *ret_range, struct uuid *ret_twin,
+                    bool *ret_has_twin, struct text *ret_suffix);
+
+// `<component><suffix>`: a file in the folder of a composite, whose suffix is ".components".
+void name_write_component(struct text component, struct text suffix, struct buffer *to);
 
 void uuid_format(const struct uuid *u, char ret_text[UUID_TEXT_BYTES]);
 // With hyphens in the usual places, or 32 digits without; lower case only where `strict`. -EINVAL.

@@ -89,16 +89,20 @@ static int parse_integer(struct text t, int64_t *ret_integer)
     return 0;
 }
 
+int name_read_integer(struct text t, struct value *ret_value)
+{
+    int64_t integer;
+    int r = parse_integer(t, &integer);
+    if (r == 0)
+        *ret_value = value_integer(integer);
+    return r;
+}
+
 static int read_value(enum name_place place, struct text t, enum value_kind kind,
                       struct value *ret_value, struct buffer *store)
 {
-    if (kind == VALUE_INTEGER) {
-        int64_t integer;
-        int r = parse_integer(t, &integer);
-        if (r == 0)
-            *ret_value = value_integer(integer);
-        return r;
-    }
+    if (kind == VALUE_INTEGER)
+        return name_read_integer(t, ret_value);
     size_t from = store->size_bytes;
     if (name_unescape(place, t, store) < 0)
         return -ENOENT;
@@ -148,6 +152,15 @@ void name_write_file(struct text type, const struct value *values, size_t count,
         write_value(NAME_LAST_VALUE, &values[count - 1], to);
     size_t end = to->size_bytes;
     buffer_append_text(to, infix);
+    buffer_append_text(to, suffix);
+    name_shorten(to, from, text_slice(buffer_text(to), end, to->size_bytes));
+}
+
+void name_write_component(struct text component, struct text suffix, struct buffer *to)
+{
+    size_t from = to->size_bytes;
+    name_escape(NAME_LAST_VALUE, component, to);
+    size_t end = to->size_bytes;
     buffer_append_text(to, suffix);
     name_shorten(to, from, text_slice(buffer_text(to), end, to->size_bytes));
 }

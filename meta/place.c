@@ -47,14 +47,14 @@ bool place_is_last(const struct place *p)
     return p->depth + 1 >= p->type->level_count;
 }
 
-static const struct element *level_element(const struct place *p, uint32_t level)
+const struct element *place_level(const struct place *p)
 {
-    return &p->snapshot->elements[p->type->levels[level].element];
+    return &p->snapshot->elements[p->type->levels[p->depth].element];
 }
 
 struct text place_level_name(const struct place *p)
 {
-    return level_element(p, p->depth)->name;
+    return place_level(p)->name;
 }
 
 uint32_t place_required(const struct dataset_type *t, const struct value *values, uint32_t count,
@@ -67,27 +67,8 @@ uint32_t place_required(const struct dataset_type *t, const struct value *values
     return n;
 }
 
-void place_write_file(const struct dataset_type *t, const struct row *row, struct buffer *to)
-{
-    struct value values[LEVELS_MAX];
-    uint32_t n = place_required(t, row->values, row->value_count, values);
-    name_write_file(t->name, values, n, (struct text){0}, row->files[0].suffix, to);
-}
-
-void place_file_entry(const struct row *row, struct text name, struct entry *ret_entry)
-{
-    *ret_entry = (struct entry){
-        .kind = ENTRY_FILE,
-        .name = name,
-        .uuid = row->uuid,
-        .component = row->files[0].component,
-        .size_bytes = row->files[0].size_bytes,
-        .mtime_unix_ns = row->mtime_unix_ns,
-    };
-}
-
 // Adds a level's value; its text is copied, and the texts that are there stay where values point.
-static void place_push(struct place *p, const struct value *v)
+void place_push(struct place *p, const struct value *v)
 {
     size_t offsets[LEVELS_MAX], from = p->texts.size_bytes;
     for (uint32_t i = 0; i < p->depth; i++)
@@ -108,9 +89,20 @@ static void place_push(struct place *p, const struct value *v)
     p->depth++;
 }
 
+void place_copy(const struct place *p, struct place *ret_place)
+{
+    *ret_place = *p;
+    ret_place->texts = (struct buffer){0};
+    ret_place->depth = 0;
+    ret_place->cut = 0;
+    ret_place->key.size_bytes = 0;
+    for (uint32_t i = 0; i < p->depth; i++)
+        place_push(ret_place, &p->values[i]);
+}
+
 // Wants about the set.
 
-static void want_texts(const struct place *p, struct want *want)
+void place_want_texts(const struct place *p, struct want *want)
 {
     for (uint32_t i = 0; i < p->depth; i++) {
         if (!(p->cut >> i & 1))
@@ -126,11 +118,12 @@ int place_want_set(const struct place *p, struct want *want)
     *want = (struct want){.kind = WANT_SET,
                           .fresh = p->fresh,
                           .collection_id = p->holder->id,
-                          .type_id = p->type->id};
+                          .type_id = p->type->id,
+                          .at = place_set_id(p).at};
     return -EINPROGRESS;
 }
 
-static void want_point(const struct place *p, enum want_kind kind, struct want *want)
+void place_want_point(const struct place *p, enum want_kind kind, struct want *want)
 {
     *want = (struct want){.kind = kind,
                           .fresh = p->fresh,
@@ -142,63 +135,48 @@ static void want_point(const struct place *p, enum want_kind kind, struct want *
 
 struct set_id place_set_id(const struct place *p)
 {
-    return set_id_of(p->repository, p->holder->id, p->type->id);
+    struct set_id id = set_id_of(p->repository, p->holder->id, p->type->id);
+    if (p->is_timed)
+        id.at = p->at;
+    return id;
 }
 
 // Whether the folder that `p` now is exists: >0, 0, -EINPROGRESS.
 static int find_folder(const struct place *p, struct want *want)
 {
-    struct set_id id = place_set_id(p);
+    struct set_id id = place_set_id(p), part;
     enum row_kind kind;
     BUFFER_CLEANUP record = {0};
     int r = catalogue_find_folder(p->repository->catalogue, &id, p->fresh, &p->key, &kind);
+    if (r == -ENOENT && place_part_id(p, p->depth - 1, &part))
+        r = catalogue_find_folder(p->repository->catalogue, &part, p->fresh, &p->key, &kind);
+    if (r == -ENOENT && p->is_timed) { // what is in no range is there at no time
+        id.at = TIMESPAN_NONE;
+        r = catalogue_find_folder(p->repository->catalogue, &id, p->fresh, &p->key, &kind);
+    }
     if (r != -ENOENT)
         return r < 0 ? r : kind == ROW_ENTERED;
-    want_point(p, WANT_FOLDER, want);
+    place_want_point(p, WANT_FOLDER, want);
     if (answers_get(&p->repository->answers, want, &kind, &record))
         return kind == ROW_ENTERED;
-    want_texts(p, want);
+    place_want_texts(p, want);
     return -EINPROGRESS;
-}
-
-// The row whose key `p` now has all levels of. 0, -ENOENT, -EINPROGRESS.
-static int find_row(const struct place *p, struct row *ret_row, struct buffer *scratch,
-                    struct want *want)
-{
-    struct set_id id = place_set_id(p);
-    enum row_kind kind;
-    BUFFER_CLEANUP record = {0};
-    int r = catalogue_find_row(p->repository->catalogue, &id, p->fresh, &p->key, &kind, ret_row,
-                               scratch);
-    if (r < 0 && r != -ENOENT)
-        return r;
-    if (r < 0) {
-        want_point(p, WANT_ROW, want);
-        if (!answers_get(&p->repository->answers, want, &kind, &record)) {
-            want_texts(p, want);
-            return -EINPROGRESS;
-        }
-        if (kind == ROW_VISIBLE && row_unpack(buffer_text(&record), &kind, ret_row, scratch) < 0)
-            return -EIO;
-    }
-    return kind == ROW_VISIBLE ? 0 : -ENOENT;
 }
 
 // Shortened names: looked for among the names of the folder.
 
-struct name_search {
+struct level_search {
     const struct place *place;
     struct text name;
     struct buffer written;
-    struct value found; // of a folder; its text is in `store`
-    struct row *row;    // of a file
+    struct value found; // its text is in `store`
     struct buffer *store;
 };
 
 static int search_level(const struct row *row, const struct key *k, size_t *skip_bytes,
                         void *context)
 {
-    struct name_search *s = context;
+    struct level_search *s = context;
     const struct place *p = s->place;
     const struct value *v = &row->values[p->depth];
     buffer_clear(&s->written);
@@ -217,47 +195,30 @@ static int search_level(const struct row *row, const struct key *k, size_t *skip
     return ROW_STOP_AFTER;
 }
 
-static int search_file(const struct row *row, const struct key *k, size_t *skip_bytes,
-                       void *context)
-{
-    struct name_search *s = context;
-    buffer_clear(&s->written);
-    place_write_file(s->place->type, row, &s->written);
-    if (!text_equal(buffer_text(&s->written), s->name))
-        return ROW_GO_ON;
-    struct block_row b;
-    BUFFER_CLEANUP extra = {0};
-    row_to_block(k, row, ROW_VISIBLE, &b, &extra);
-    int r = row_copy(key_text(k), &b, s->row, s->store);
-    return r < 0 ? r : ROW_STOP_AFTER;
-}
-
-// 0: found; -ENOENT, -EINPROGRESS.
-static int search(const struct place *p, struct name_search *s, row_each *each, struct want *want)
+int place_search(const struct place *p, row_each *each, void *context, struct want *want)
 {
     struct catalogue *c = p->repository->catalogue;
-    struct set_id id = place_set_id(p);
     struct row_cursor cursor = {0};
     struct set_state state;
-    int r = catalogue_pin_set(c, &id, p->fresh, &state);
+    int r = place_pin_set(p, &state, want);
     if (r < 0)
-        return r == -ENOENT ? place_want_set(p, want) : r;
-    r = catalogue_scan(c, state.generation, &p->key, &cursor, each, s);
+        return r;
+    r = catalogue_scan(c, state.generation, &p->key, &cursor, each, context);
     catalogue_unpin(c, state.generation);
-    buffer_release(&s->written);
     return r == 1 ? 0 : r == 0 ? -ENOENT : r == -EBADMSG ? place_want_set(p, want) : r;
 }
 
 // Reads `name` as the folder of the next level and goes there. -ENOENT, -EINPROGRESS.
 static int enter_level(struct place *p, struct text name, struct want *want)
 {
-    const struct element *e = level_element(p, p->depth);
+    const struct element *e = place_level(p);
     BUFFER_CLEANUP store = {0};
     struct value v;
     int r = name_read_level(name, e->name, e->kind, &v, &store);
     if (r == -E2BIG) {
-        struct name_search s = {.place = p, .name = name, .store = &store};
-        r = search(p, &s, search_level, want);
+        struct level_search s = {.place = p, .name = name, .store = &store};
+        r = place_search(p, search_level, &s, want);
+        buffer_release(&s.written);
         v = s.found;
     }
     if (r < 0)
@@ -276,43 +237,6 @@ static int look_up_level(struct place *p, struct text name, struct entry *ret_en
     if (r <= 0)
         return r < 0 ? r : -ENOENT;
     *ret_entry = (struct entry){.kind = ENTRY_FOLDER, .name = name};
-    return 0;
-}
-
-static int read_file_row(struct place *p, struct text name, struct row *ret_row,
-                         struct buffer *scratch, struct want *want)
-{
-    const struct dataset_type *t = p->type;
-    struct value values[LEVELS_MAX], last;
-    struct text suffix;
-    uint32_t known = place_required(t, p->values, p->depth, values);
-    enum value_kind kind = t->level_count ? level_element(p, p->depth)->kind : VALUE_INTEGER;
-    BUFFER_CLEANUP store = {0};
-    int r = name_read_file(name, t->name, values, t->level_count ? known + 1 : 0, kind, &last,
-                           &suffix, &store);
-    if (r == -E2BIG) {
-        struct name_search s = {.place = p, .name = name, .store = scratch, .row = ret_row};
-        return search(p, &s, search_file, want);
-    }
-    if (r < 0)
-        return r;
-    if (t->level_count)
-        place_push(p, &last);
-    return find_row(p, ret_row, scratch, want);
-}
-
-static int look_up_file(struct place *p, struct text name, struct entry *ret_entry,
-                        struct buffer *scratch, struct want *want)
-{
-    struct row row;
-    BUFFER_CLEANUP written = {0};
-    int r = read_file_row(p, name, &row, scratch, want);
-    if (r < 0)
-        return r;
-    place_write_file(p->type, &row, &written); // invariant 1
-    if (!text_equal(buffer_text(&written), name))
-        return -ENOENT;
-    place_file_entry(&row, name, ret_entry);
     return 0;
 }
 
@@ -374,7 +298,8 @@ static const struct dataset_type *find_shortened_type(const struct place *p,
 
 // The dataset type that `name` is in the collection that the folder is, if it may be there.
 static const struct dataset_type *find_type(const struct place *p, struct text name,
-                                            const struct collection **ret_holder)
+                                            const struct collection **ret_holder,
+                                            bool *ret_is_timed)
 {
     const struct collection *c = place_collection(p);
     const struct dataset_type *t = c ? snapshot_type_by_name(p->snapshot, name) : NULL;
@@ -382,20 +307,21 @@ static const struct dataset_type *find_type(const struct place *p, struct text n
         t = find_shortened_type(p, c, name);
     if (!t || !t->is_readable)
         return NULL;
-    *ret_holder = set_collection(p->snapshot, c, t);
+    *ret_holder = set_collection(p->snapshot, c, t, ret_is_timed);
     return *ret_holder ? t : NULL;
 }
 
-// Names of files and nothing else hold a dot and begin with the type's name.
-static bool looks_like_file(const struct place *p, struct text name)
+static bool is_view(const struct place *p, struct text name)
 {
-    return place_has_set(p) && place_is_last(p) && text_begins(name, p->type->name) &&
-           memchr(name.data, '.', name.size_bytes);
+    return p->branch && text_begins(name, TEXT("@"));
 }
 
 static int enter_collections(struct place *p, struct text name, struct want *want)
 {
     const struct collection *holder = NULL;
+    bool is_timed = false;
+    if (is_view(p, name))
+        return place_enter_view(p, name);
     if (place_has_set(p) && !place_is_last(p)) {
         int r = enter_level(p, name, want);
         if (r == 0)
@@ -403,13 +329,14 @@ static int enter_collections(struct place *p, struct text name, struct want *wan
         if (r != -ENOENT)
             return r;
     }
-    const struct dataset_type *t = find_type(p, name, &holder);
+    const struct dataset_type *t = find_type(p, name, &holder, &is_timed);
     const struct branch *child = p->branch ? snapshot_child(p->snapshot, p->branch, name) : NULL;
     if (!t && !child)
-        return looks_like_file(p, name) ? -ENOTDIR : -ENOENT;
+        return place_has_set(p) && place_is_last(p) ? place_enter_file(p, name, want) : -ENOENT;
     p->collection = t ? place_collection(p) : NULL;
     p->type = t;
     p->holder = holder;
+    p->is_timed = is_timed && !timespan_is_none(&p->at);
     p->branch = child;
     p->depth = 0;
     p->key.size_bytes = 0;
@@ -418,9 +345,16 @@ static int enter_collections(struct place *p, struct text name, struct want *wan
     return 0;
 }
 
+// Of a composite's folder nothing is a folder.
+static int enter_components(struct text name)
+{
+    return memchr(name.data, '.', name.size_bytes) ? -ENOTDIR : -ENOENT;
+}
+
 int place_enter(struct place *p, struct text name, struct want *want)
 {
     struct uuid uuid;
+    int r;
     switch (p->kind) {
     case PLACE_ROOT:
         if (text_equal(name, TEXT("README.txt")))
@@ -429,13 +363,28 @@ int place_enter(struct place *p, struct text name, struct want *want)
             p->kind = PLACE_BY_UUID;
             return 0;
         }
+        if (text_equal(name, TEXT("calibs-at"))) {
+            p->kind = PLACE_CALIBS_AT;
+            return 0;
+        }
         if (!text_equal(name, TEXT("collections")))
             return -ENOENT;
         p->kind = PLACE_COLLECTIONS;
         p->branch = &p->snapshot->branches[0];
         return 0;
+    case PLACE_CALIBS_AT:
+        r = place_time(p, name, &p->at, want);
+        if (r < 0)
+            return r;
+        p->kind = PLACE_COLLECTIONS;
+        p->branch = &p->snapshot->branches[0];
+        return 0;
     case PLACE_COLLECTIONS:
-        return enter_collections(p, name, want);
+        return p->is_components ? enter_components(name) : enter_collections(p, name, want);
+    case PLACE_MEMBERS: {
+        struct entry e;
+        return place_look_up_member(p, name, &e, NULL) == 0 ? -ENOTDIR : -ENOENT;
+    }
     case PLACE_BY_UUID:
         return uuid_parse(name, true, &uuid) == 0 ? -ENOTDIR : -ENOENT;
     }
@@ -449,7 +398,7 @@ static int look_up_part(const struct place *p, struct text name, struct entry *r
     *ret_entry = (struct entry){.kind = ENTRY_FOLDER, .name = name};
     if (p->branch && snapshot_child(p->snapshot, p->branch, name))
         return 0;
-    const struct dataset_type *t = find_type(p, name, &holder);
+    const struct dataset_type *t = find_type(p, name, &holder, NULL);
     if (!t)
         return -ENOENT;
     switch (place_presence(p, place_collection(p), t)) {
@@ -464,18 +413,18 @@ static int look_up_part(const struct place *p, struct text name, struct entry *r
 }
 
 static int look_up_collections(const struct place *p, struct text name, struct entry *ret_entry,
-                               struct buffer *scratch, struct want *want)
+                               struct buffer *scratch, struct buffer *target, struct want *want)
 {
     int r = -ENOENT;
+    if (is_view(p, name))
+        return place_look_up_view(p, name, ret_entry, target);
+    if (p->is_components)
+        return place_look_up_component(p, name, ret_entry, scratch, want);
     if (place_has_set(p)) {
         // The next level is entered on a copy: the place stays the folder's.
-        struct place next = *p;
-        next.texts = (struct buffer){0};
-        next.depth = 0;
-        next.key.size_bytes = 0;
-        for (uint32_t i = 0; i < p->depth; i++)
-            place_push(&next, &p->values[i]);
-        r = place_is_last(p) ? look_up_file(&next, name, ret_entry, scratch, want)
+        struct place next;
+        place_copy(p, &next);
+        r = place_is_last(p) ? place_look_up_file(&next, name, ret_entry, scratch, want)
                              : look_up_level(&next, name, ret_entry, want);
         buffer_release(&next.texts);
     }
@@ -488,6 +437,7 @@ bool place_root_entry(uint64_t i, struct entry *ret_entry)
         {.kind = ENTRY_README, .name = {"README.txt", 10}},
         {.kind = ENTRY_FOLDER, .name = {"collections", 11}},
         {.kind = ENTRY_FOLDER, .name = {"by-uuid", 7}},
+        {.kind = ENTRY_FOLDER, .name = {"calibs-at", 9}},
     };
     if (i >= sizeof(all) / sizeof(all[0]))
         return false;
@@ -514,9 +464,14 @@ int place_lookup(struct place *p, struct text name, struct entry *ret_entry, str
     case PLACE_ROOT:
         return look_up_root(name, ret_entry);
     case PLACE_COLLECTIONS:
-        return look_up_collections(p, name, ret_entry, scratch, want);
+        return look_up_collections(p, name, ret_entry, scratch, target, want);
+    case PLACE_MEMBERS:
+        return place_look_up_member(p, name, ret_entry, target);
     case PLACE_BY_UUID:
         return place_link(p, name, ret_entry, target, want);
+    case PLACE_CALIBS_AT:
+        *ret_entry = (struct entry){.kind = ENTRY_FOLDER, .name = name};
+        return place_time(p, name, &(struct timespan){0}, want);
     }
     return -ENOENT;
 }

@@ -31,9 +31,11 @@ int64_t repository_epoch_unix_ns(const struct repository *r)
 static uint32_t catalogue_number(struct repository *r)
 {
     BUFFER_CLEANUP identity = {0};
-    buffer_format(&identity, "%s\n%s", r->config->yaml_path ? r->config->yaml_path : "",
-                  r->config->database == DATABASE_SQLITE ? r->config->database_path
-                                                         : r->config->database_url);
+    buffer_format(&identity, "%s\n", r->config->yaml_path ? r->config->yaml_path : "");
+    if (r->config->database == DATABASE_SQLITE)
+        buffer_append_string(&identity, r->config->database_path);
+    else
+        database_url_describe(&r->config->database_parts, &identity);
     if (r->config->namespace_)
         buffer_format(&identity, "\n%s", r->config->namespace_);
     return catalogue_repository(r->catalogue, buffer_text(&identity));
@@ -45,21 +47,22 @@ static struct repository *repository_new(const struct repository_options *o,
     struct repository *r = new_struct(struct repository);
     r->config = config;
     r->catalogue = o->catalogue;
+    r->archives = o->archives;
     r->refresh_ns = o->refresh_ns;
     r->limit_ns = o->limit_ns;
     r->opener = opener;
     r->changed = o->changed;
+    r->remote_size = o->remote_size;
     r->context = o->context;
     uint32_t workers = o->librarian_count ? o->librarian_count : 1;
     r->librarian_count = workers < LIBRARIANS_MAX ? workers + 1 : LIBRARIANS_MAX;
     pthread_mutex_init(&r->noting, NULL);
     lock_init(&r->lock, LOCK_RANK_REPOSITORY, "repository");
     lock_init(&r->library, LOCK_RANK_LIBRARY, "library");
-    condition_init(&r->wanted);
+    lock_init(&r->series_lock, LOCK_RANK_LEAF, "series");
     condition_init(&r->ended);
     condition_init(&r->poll);
-    r->short_jobs.last = &r->short_jobs.first;
-    r->long_jobs.last = &r->long_jobs.first;
+    jobs_init(&r->jobs, &r->library, library_job_free);
     answers_init(&r->answers);
     return r;
 }
@@ -68,10 +71,11 @@ static void repository_free(struct repository *r)
 {
     snapshot_unref(r->snapshot);
     answers_release(&r->answers);
-    pthread_cond_destroy(&r->wanted);
+    jobs_release(&r->jobs);
     pthread_cond_destroy(&r->ended);
     pthread_cond_destroy(&r->poll);
     lock_release_memory(&r->library);
+    lock_release_memory(&r->series_lock);
     lock_release_memory(&r->lock);
     pthread_mutex_destroy(&r->noting);
     free(r->last_error);
@@ -113,8 +117,9 @@ static int first_look(struct repository *r, int64_t limit_ns, char **ret_why)
     bool changed;
     int e = r->opener(r->config, limit_ns, &registry, ret_why);
     if (e < 0)
-        return e;
+        return e == -EUSERS ? -ETIMEDOUT : e;
     r->librarians[0].registry = registry;
+    atomic_store(&r->asks_folders, registry->ops->folder != NULL);
     e = registry_mark(registry, &mark);
     if (e < 0) {
         *ret_why = why_not(r, "its registry can't be read", e);
@@ -165,6 +170,8 @@ int repository_open(const struct repository_options *o, struct repository **ret_
 {
     struct repository_config *config;
     int r = repository_config_read(o->source, &o->index, &config, ret_why);
+    if (r == 0)
+        config->database_login = o->login;
     return r < 0 ? r : repository_open_with(o, config, registry_open, ret_repository, ret_why);
 }
 
@@ -195,8 +202,8 @@ void repository_status(struct repository *r, struct doc *map)
     int64_t running = 0, waiting = 0;
     {
         lock_scope(&r->library);
-        waiting = r->short_jobs.count + r->long_jobs.count;
-        running = (int64_t)r->jobs.count - waiting;
+        waiting = r->jobs.short_jobs.count + r->jobs.long_jobs.count;
+        running = (int64_t)r->jobs.by_hash.count - waiting;
     }
     clock_format_iso(repository_epoch_unix_ns(r), since);
     doc_put_text(map, "repository", r->config->source);
@@ -219,23 +226,23 @@ void repository_readme(const struct repository *r, struct buffer *to)
 {
     static const char text[] =
         "\n"
-        "This folder shows a Rubin data Butler repository as files, read-only:\n"
-        "the datasets of each collection under their data IDs. Nothing is copied;\n"
-        "what is put into the repository appears here a moment later.\n"
+        "A Rubin data Butler repository as files, by butlerfs, read-only: the datasets of each\n"
+        "collection under their data IDs. What is put into it appears a moment later.\n"
         "\n"
         "  collections/<collection>/<dataset type>/<key=value>/.../<file>\n"
-        "      Collections' names are split at `/`. A chain shows of each data ID\n"
-        "      what the Butler client would find first.\n"
+        "      Names are split at `/`. A chain shows of each data ID what the Butler client\n"
+        "      would find first; its members, in order, are in @members/; the\n"
+        "      newest of dated runs is @latest.\n"
         "  by-uuid/<uuid>\n"
         "      A link to the dataset of that id. Not listed; just open it.\n"
+        "  calibs-at/<instant>/<collection>/...\n"
+        "      As collections/, with the calibrations that are valid at that time, which is\n"
+        "      2024-11-11T03:04:05 (UTC), 20241111T030442TAI or visit,INSTRUMENT,ID.\n"
         "\n"
-        "A file's name says its dataset type and data ID, so a copy of it still does.\n"
-        "More of it is in its extended attributes: getfattr -d FILE\n"
-        "  (uuid, run, data_id, checksum, ...)\n"
-        "In names `%2F` stands for a `/` in a value, and `%` with two other digits for\n"
-        "another byte that a name can't hold.\n"
-        "Use `key=value` folders to go where you want: listing a folder with a million\n"
-        "datasets takes longer than opening one file by its path.\n";
+        "A file's name says its dataset type and data ID, so a copy of it still does; its\n"
+        "extended attributes say more: getfattr -d FILE. In names `%2F` is a `/` in a value,\n"
+        "`%` with other digits another byte that a name can't hold. Listing a folder with a\n"
+        "million datasets takes longer than opening one file by its path.\n";
     buffer_format(to, "%s\n", r->config->source);
     buffer_append_string(to, text);
 }

@@ -30,13 +30,18 @@ struct repository;
 struct repository_options {
     const char *source;
     struct repository_index index;
+    struct database_login login; // for registries in PostgreSQL; its texts must outlive the repository
     struct catalogue *catalogue; // shared by all repositories of a daemon
+    struct archives *archives;   // likewise (cache/archive.h); NULL: members' sizes are not asked
     int64_t refresh_ns;          // how often the registry is asked whether it changed
     int64_t limit_ns;            // the most a librarian waits for the database
     uint32_t librarian_count;    // threads and connections
     // An earlier life of this daemon read it: a registry that doesn't answer at this moment is
     // waited for by the requests, not a reason to refuse.
     bool is_known;
+    // The size of an artifact that isn't local and whose record doesn't say; -errno. Called by librarians;
+    // may wait. NULL: it stays unknown.
+    int64_t (*remote_size)(void *context, uint32_t datastore, struct text recorded_path);
     // Called by a librarian, with no lock held, after the epoch moved on.
     void (*changed)(void *context);
     void *context;
@@ -57,10 +62,14 @@ enum want_kind {
     WANT_SNAPSHOT,
     WANT_TYPES,    // which dataset types a collection has
     WANT_SET,      // a whole key set
+    WANT_PART,     // what is in one folder
     WANT_ROW,      // one data ID
     WANT_FOLDER,   // one `key=value` folder
     WANT_DATASET,  // a dataset by its id
     WANT_DATA_ID,  // its implied values
+    WANT_TIMESPAN, // of a visit or exposure: `texts` is its name in calibs-at/, `uuid` a hash of it
+    WANT_MEMBERS,  // which of a chain's members have a data ID
+    WANT_FIND,     // a page of paths: `texts` is an expression, `uuid` a hash of it; depth 1: after `key`
 };
 
 struct want {
@@ -69,8 +78,9 @@ struct want {
     int64_t collection_id;
     int64_t type_id;  // WANT_TYPES: 0: all that the collection may hold
     struct uuid uuid;
+    struct timespan at; // WANT_SET, WANT_ROW: what is found then; TIMESPAN_NONE: by its name
     uint32_t depth;   // levels in key
-    struct key key;   // WANT_ROW (all levels), WANT_FOLDER
+    struct key key;   // WANT_ROW (all levels, maybe a range), WANT_FOLDER, WANT_PART
     // Full values of the texts that are cut in it: 4 bytes of size, bytes. want_release frees.
     struct buffer texts;
 };
@@ -88,9 +98,11 @@ void repository_ask(struct repository *r, const struct want *w, struct waiter *w
 bool repository_cancel(struct repository *r, struct waiter *waiter);
 
 enum place_kind {
-    PLACE_ROOT,        // README.txt, collections, by-uuid
+    PLACE_ROOT,        // README.txt, collections, by-uuid, calibs-at
     PLACE_COLLECTIONS, // collections/ and everything below: name parts, dataset types, data IDs
+    PLACE_MEMBERS,     // a chain's @members/; `branch` is the chain's
     PLACE_BY_UUID,
+    PLACE_CALIBS_AT,   // below it: PLACE_COLLECTIONS, at a time
 };
 
 // What a folder means in one snapshot. It may be several things at once: a part of collections'
@@ -105,7 +117,10 @@ struct place {
     const struct dataset_type *type;     // NULL: no data IDs here
     const struct collection *holder;     // with type: whose set has its rows (the collection,
                                          // or its only member that may hold the type)
+    struct timespan at;                  // below calibs-at/: the time; else TIMESPAN_NONE
+    bool is_timed;                       // with type: that matters, as ranges hold it
     uint32_t depth;                      // levels entered
+    bool is_components;                  // all of them, and the folder of a composite's files
     struct key key;                      // their values
     uint32_t cut;                        // a bit for each whose text is cut in the key
     struct value values[LEVELS_MAX];     // their values, texts in `texts`
@@ -119,7 +134,8 @@ struct entry {
     struct text name;
     struct uuid uuid;         // ENTRY_FILE
     struct text component;    // ENTRY_FILE: of a composite; empty
-    int64_t size_bytes;       // ENTRY_FILE: as recorded; SIZE_UNKNOWN
+    uint64_t version;         // ENTRY_LINK: of a target that may be another one day; 0: it never is
+    int64_t size_bytes;       // ENTRY_FILE: as recorded; SIZE_UNKNOWN. ENTRY_LINK: its target's
     int64_t mtime_unix_ns;    // ENTRY_FILE
 };
 
@@ -131,7 +147,7 @@ void place_release(struct place *p);
 
 // The entry `name` of the folder: point queries where the set isn't at hand. ret_entry->name is
 // `name`; other texts are in `scratch`. ENTRY_LINK: its target is appended to *target (NULL: not
-// wanted). -ENOENT, -EINPROGRESS.
+// wanted). -ENOENT, -ENOTUNIQ (calibs-at/), -EINPROGRESS.
 int place_lookup(struct place *p, struct text name, struct entry *ret_entry, struct buffer *scratch,
                  struct buffer *target, struct want *want);
 

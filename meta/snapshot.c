@@ -75,6 +75,17 @@ const struct index_set *snapshot_index_set(struct snapshot *s, const uint32_t *i
     return set;
 }
 
+const char *collection_kind_name(enum collection_kind kind)
+{
+    static const char *const names[] = {
+        [COLLECTION_RUN] = "RUN",
+        [COLLECTION_TAGGED] = "TAGGED",
+        [COLLECTION_CHAINED] = "CHAINED",
+        [COLLECTION_CALIBRATION] = "CALIBRATION",
+    };
+    return names[kind];
+}
+
 struct snapshot *snapshot_new(void)
 {
     struct snapshot *s = new_struct(struct snapshot);

@@ -20,7 +20,17 @@ enum collection_kind {
     COLLECTION_CALIBRATION = 4,
 };
 
+const char *collection_kind_name(enum collection_kind kind); // "RUN"
+
 #define INDEX_NONE UINT32_MAX
+
+// What a dimension's table has besides the keys of other dimensions: other keys of its own, metadata.
+enum column_kind { COLUMN_INTEGER, COLUMN_REAL, COLUMN_TEXT, COLUMN_BOOL };
+
+struct column {
+    struct text name;
+    enum column_kind kind;
+};
 
 // A dimension, or another element with a table, of the universe (config:dimensions.json).
 // In the universe's own order. Where a universe has no day_obs (before version 6) one stands at the
@@ -37,7 +47,10 @@ struct element {
     uint32_t required_count;
     uint32_t *implied;          // elements whose values a row gives
     uint32_t implied_count;
+    struct column *columns;     // of kinds that can be compared
+    uint32_t column_count;
     bool has_day_obs;           // its table has a day_obs column (exposure, visit; any universe)
+    bool has_timespan;          // and says when it was
     struct text skypix_system;  // "htm", "healpix", or empty
 };
 

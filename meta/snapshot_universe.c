@@ -127,6 +127,22 @@ static int mark_names(struct universe *u, const struct doc *names, bool with_req
     return 0;
 }
 
+static void add_columns(struct universe *u, struct element *e, const struct doc *list, size_t from)
+{
+    static const struct {
+        const char *name;
+        enum column_kind kind;
+    } kinds[] = {{"int", COLUMN_INTEGER}, {"long", COLUMN_INTEGER}, {"float", COLUMN_REAL},
+                 {"string", COLUMN_TEXT}, {"bool", COLUMN_BOOL}};
+    for (size_t i = from; i < doc_count(list); i++) {
+        struct text name = doc_text(doc_get(doc_item(list, i), "name"), TEXT(""));
+        struct text type = doc_text(doc_get(doc_item(list, i), "type"), TEXT(""));
+        for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++)
+            if (name.size_bytes && !memchr(name.data, 0, name.size_bytes) && text_equal(type, text_of(kinds[k].name)))
+                e->columns[e->column_count++] = (struct column){snapshot_text(u->s, name), kinds[k].kind};
+    }
+}
+
 static int place_element(struct universe *u, const struct node *n)
 {
     struct snapshot *s = u->s;
@@ -141,6 +157,10 @@ static int place_element(struct universe *u, const struct node *n)
     if (e->is_dimension &&
         (e->key_column.size_bytes == 0 || memchr(e->key_column.data, 0, e->key_column.size_bytes)))
         return refuse(u, n->name);
+    e->columns = snapshot_memory(s, (doc_count(doc_get(n->doc, "keys")) + doc_count(doc_get(n->doc, "metadata")) + 1) *
+                                        sizeof *e->columns);
+    add_columns(u, e, doc_get(n->doc, "keys"), 1);
+    add_columns(u, e, doc_get(n->doc, "metadata"), 0);
     uint8_t *marks = memory_new(s->element_count);
     int r = mark_names(u, doc_get(n->doc, "requires"), true, marks);
     marks[s->element_count - 1] = e->is_dimension;
@@ -273,9 +293,17 @@ int snapshot_add_element_table(struct snapshot *s, struct text table, const stru
         if (has_column(columns, count, s->elements[e->implied[i]].name))
             e->implied[kept++] = e->implied[i];
     e->implied_count = kept;
+    uint32_t columns_kept = 0;
+    for (uint32_t i = 0; i < e->column_count; i++)
+        if (has_column(columns, count, e->columns[i].name))
+            e->columns[columns_kept++] = e->columns[i];
+    e->column_count = columns_kept;
     e->has_table = true;
     e->has_day_obs = (text_equal(table, TEXT("exposure")) || text_equal(table, TEXT("visit"))) &&
                      has_column(columns, count, TEXT("day_obs"));
+    e->has_timespan = has_column(columns, count, TEXT("timespan")) || // PostgreSQL's
+                      (has_column(columns, count, TEXT("timespan_begin")) &&
+                       has_column(columns, count, TEXT("timespan_end")));
     return 0;
 }
 

@@ -41,6 +41,17 @@ bool uri_has_scheme(struct text t)
                      text_begins(t, TEXT("file:")));
 }
 
+bool uri_is_remote(struct text t)
+{
+    static const char *const kinds[] = {"s3://", "http://", "https://", "dav://", "davs://"};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        size_t n = strlen(kinds[i]);
+        if (t.size_bytes > n && strncasecmp(t.data, kinds[i], n) == 0)
+            return true;
+    }
+    return false;
+}
+
 static int file_uri_to_path(struct text uri, struct buffer *to)
 {
     struct text rest = text_slice(uri, 5, uri.size_bytes);

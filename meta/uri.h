@@ -6,6 +6,8 @@
 
 // Whether it begins as a URI does ("s3://", "file:"), and is not a path.
 bool uri_has_scheme(struct text t);
+// Whether it is of a kind whose objects can be had over a network: s3, http(s), dav(s).
+bool uri_is_remote(struct text t);
 // Appends the text with %XX decoded; what isn't one stays as it is (Python's unquote).
 void uri_unquote(struct text quoted, struct buffer *to);
 // The absolute local path of a path or a file: URI, appended. -EOPNOTSUPP: the URI is of another

@@ -30,6 +30,29 @@ static inline bool value_equal(const struct value *a, const struct value *b)
            (a->kind == VALUE_INTEGER ? a->integer == b->integer : text_equal(a->text, b->text));
 }
 
+// A value as a dimension's table has it; text is borrowed.
+enum field_kind {
+    FIELD_OPEN, // not looked up
+    FIELD_NULL,
+    FIELD_INTEGER,
+    FIELD_REAL,
+    FIELD_TEXT,
+};
+
+struct field {
+    enum field_kind kind;
+    int64_t integer;
+    double real;
+    struct text text;
+};
+
+static inline struct field field_of(const struct value *v)
+{
+    if (v->kind == VALUE_INTEGER)
+        return (struct field){.kind = FIELD_INTEGER, .integer = v->integer};
+    return (struct field){.kind = FIELD_TEXT, .text = v->text};
+}
+
 // The most levels a dataset type may have; a registry with more is refused.
 #define LEVELS_MAX 24
 

@@ -17,6 +17,7 @@
 struct memory_type {
     const char *name;
     const char *columns; // required dimensions as a tags table has them, a space between; "": none
+    bool is_calibration;
 };
 
 struct memory_collection {
@@ -26,10 +27,16 @@ struct memory_collection {
 };
 
 // A row of a dimension's table: its required dimensions by their names, its own key as "id" or
-// "name", what it implies. A value can't hold a comma.
+// "name", what it implies, when it was ("begin", "end"). A value can't hold a comma.
 struct memory_record {
     const char *element;
     const char *values;
+};
+
+// In a CALIBRATION collection, valid in the range.
+struct memory_certified {
+    const char *collection;
+    struct timespan range;
 };
 
 struct memory_dataset {
@@ -41,6 +48,8 @@ struct memory_dataset {
     const char *second_path;      // in datastore 1
     int64_t size_bytes;
     int64_t ingest_tai_ns;
+    const char *const *components; // "wcs=w.fits": its files, in datastore 0; NULL at the end
+    const struct memory_certified *certified; // ends with one without a collection
 };
 
 // Each list ends with an entry that is all zero. Ids are positions from 1; a dataset's uuid is

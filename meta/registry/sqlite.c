@@ -27,7 +27,6 @@
 
 #define WORK_EXTRA_NS (120 * NS_PER_S)
 #define STEPS_PER_LOOK 200000 // virtual machine steps between two looks at the clock
-#define TROUBLE_AGAIN_NS (60 * NS_PER_S)
 
 // ---------------------------------------------------------------------------------------------
 // Errors.
@@ -54,26 +53,11 @@ int sqlite_errno(int code)
 
 int sqlite_error(struct sqlite *q, int code)
 {
-    const char *words = q->db ? sqlite3_errmsg(q->db) : sqlite3_errstr(code);
-    uint64_t hash = hash64(words, strlen(words));
-    int64_t now = clock_ns();
-    if (hash != q->last_trouble || now - q->last_trouble_ns > TROUBLE_AGAIN_NS) {
-        q->last_trouble = hash;
-        q->last_trouble_ns = now;
-        log_warn("%s: SQLite answers: %s (%s)", q->path, words, sqlite3_errstr(code));
-    }
+    BUFFER_CLEANUP words = {0};
+    buffer_format(&words, "%s (%s)", q->db ? sqlite3_errmsg(q->db) : sqlite3_errstr(code),
+                  sqlite3_errstr(code));
+    sql_log_trouble(&q->sql, words.data);
     return sqlite_errno(code);
-}
-
-void sqlite_refuse_row(struct sqlite *q, struct text table, const char *what)
-{
-    uint64_t hash = hash64(table.data, table.size_bytes);
-    metric_add(METRIC_ROWS_REFUSED, 1);
-    if (table_find(&q->refused, hash, NULL, NULL, NULL))
-        return;
-    table_add(&q->refused, hash, 1);
-    log_warn("%s: table %.*s: %s; more of this kind of this table are only counted",
-             q->path, (int)table.size_bytes, table.data, what);
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -138,11 +122,11 @@ static int configure(struct sqlite *q)
 static void set_deadlines(struct sqlite *q)
 {
     int64_t now = clock_ns();
-    q->lock_deadline_ns = now + q->limit_ns;
+    q->lock_deadline_ns = now + q->sql.registry.limit_ns;
     q->work_deadline_ns = q->lock_deadline_ns + WORK_EXTRA_NS;
-    for (uint32_t i = 0; i < q->datastore_count; i++) {
+    for (uint32_t i = 0; i < q->sql.datastore_count; i++) {
         q->records[i] = NULL;
-        q->records_missing[i] = false;
+        q->is_absent[i] = false;
     }
 }
 
@@ -181,7 +165,7 @@ static int refuse_code(struct sqlite *q, int code, char **ret_why)
         advice = "open the repository once with write permission";
         error = -EACCES;
     }
-    if (asprintf(ret_why, "%s: the registry %s can't be read: %s: %s", q->source, q->path, what,
+    if (asprintf(ret_why, "%s: the registry %s can't be read: %s: %s", q->sql.source, q->sql.name, what,
                  advice) < 0)
         abort();
     return error;
@@ -192,7 +176,7 @@ static int refuse_path(struct sqlite *q, int error, char **ret_why)
     const char *advice = error == -EACCES   ? "ask its owner for read permission"
                          : error == -ENOENT ? "the repository's butler.yaml names a file that is not there"
                                             : "see `registry.db` in its butler.yaml";
-    if (asprintf(ret_why, "%s: the registry %s can't be opened: %s: %s", q->source, q->path,
+    if (asprintf(ret_why, "%s: the registry %s can't be opened: %s: %s", q->sql.source, q->sql.name,
                  error == -EINVAL ? "not a regular file" : strerror(-error), advice) < 0)
         abort();
     return error;
@@ -202,11 +186,11 @@ static int connect_file(struct sqlite *q, char **ret_why)
 {
     BUFFER_CLEANUP uri = {0};
     struct stat before, after;
-    if (stat(q->path, &before) < 0)
+    if (stat(q->sql.name, &before) < 0)
         return refuse_path(q, -errno, ret_why);
     if (!S_ISREG(before.st_mode)) // SQLite would wait for ever for a FIFO's writer
         return refuse_path(q, -EINVAL, ret_why);
-    write_uri(q->path, &uri);
+    write_uri(q->sql.name, &uri);
     int rc = sqlite3_open_v2(uri.data, &q->db,
                              SQLITE_OPEN_READONLY | SQLITE_OPEN_URI | SQLITE_OPEN_NOMUTEX, NULL);
     if (rc == SQLITE_CANTOPEN && sqlite3_system_errno(q->db))
@@ -217,7 +201,7 @@ static int connect_file(struct sqlite *q, char **ret_why)
         rc = run(q, "SELECT count(*) FROM sqlite_schema");
     if (rc != SQLITE_OK)
         return refuse_code(q, rc, ret_why);
-    if (stat(q->path, &after) < 0)
+    if (stat(q->sql.name, &after) < 0)
         return refuse_path(q, -errno, ret_why);
     if (before.st_dev != after.st_dev || before.st_ino != after.st_ino)
         return -EAGAIN; // it was replaced while it was opened
@@ -234,10 +218,10 @@ static int connect_and_check(struct sqlite *q, char **ret_why)
         r = connect_file(q, ret_why);
     }
     if (r == -EAGAIN && asprintf(ret_why, "%s: the registry %s is being replaced again and again",
-                                 q->source, q->path) < 0)
+                                 q->sql.source, q->sql.name) < 0)
         abort();
     if (r == 0)
-        r = sqlite_check_schema(q, ret_why);
+        r = sql_check_schema(&q->sql, ret_why);
     if (r < 0)
         disconnect(q);
     return r;
@@ -246,33 +230,29 @@ static int connect_and_check(struct sqlite *q, char **ret_why)
 static bool is_same_file(const struct sqlite *q)
 {
     struct stat st;
-    return stat(q->path, &st) == 0 && st.st_dev == q->device && st.st_ino == q->inode;
+    return stat(q->sql.name, &st) == 0 && st.st_dev == q->device && st.st_ino == q->inode;
 }
 
-int sqlite_enter_verb(struct sqlite *q)
+int sqlite_enter_verb(struct sql *sql)
 {
+    struct sqlite *q = sqlite_of(sql);
     set_deadlines(q);
     if (q->db && is_same_file(q))
         return 0;
     cleanup(cleanup_free) char *why = NULL;
     int r = connect_and_check(q, &why);
     if (r < 0) {
-        uint64_t hash = hash64(why, strlen(why));
-        int64_t now = clock_ns();
-        if (hash != q->last_trouble || now - q->last_trouble_ns > TROUBLE_AGAIN_NS)
-            log_error("%s", why);
-        q->last_trouble = hash;
-        q->last_trouble_ns = now;
+        sql_log_trouble(sql, why);
         return r == -ENOENT ? -EIO : r; // to our caller ENOENT is an answer
     }
-    log_info("%s: another file has taken the registry's place and was opened", q->path);
+    log_info("%s: another file has taken the registry's place and was opened", q->sql.name);
     return 0;
 }
 
 // ---------------------------------------------------------------------------------------------
 // Transactions.
 
-int sqlite_begin(struct sqlite *q, uint64_t *ret_mark)
+int sqlite_begin_marked(struct sqlite *q, uint64_t *ret_mark)
 {
     for (int tries = 0; tries < 8; tries++) {
         struct wal_header before = {0};
@@ -285,7 +265,7 @@ int sqlite_begin(struct sqlite *q, uint64_t *ret_mark)
         r = sqlite_read_mark(q, &before, ret_mark);
         if (r == 0)
             return 0;
-        sqlite_end(q);
+        sqlite_end(&q->sql);
         if (r != -EAGAIN)
             return r;
     }
@@ -295,8 +275,14 @@ int sqlite_begin(struct sqlite *q, uint64_t *ret_mark)
     return r;
 }
 
-void sqlite_end(struct sqlite *q)
+static int sqlite_begin(struct sql *q)
 {
+    return sqlite_begin_marked(sqlite_of(q), NULL);
+}
+
+void sqlite_end(struct sql *sql)
+{
+    struct sqlite *q = sqlite_of(sql);
     int r = sqlite_step(q, q->end); // of a reader it can't fail for lack of a lock
     sqlite3_reset(q->end);
     if (r < 0 && !sqlite3_get_autocommit(q->db))
@@ -305,28 +291,6 @@ void sqlite_end(struct sqlite *q)
 
 // ---------------------------------------------------------------------------------------------
 // Statements.
-
-void sql_start(struct sqlite *q, const char *text)
-{
-    buffer_clear(&q->sql);
-    buffer_append_string(&q->sql, text);
-}
-
-void sql_add(struct sqlite *q, const char *text)
-{
-    buffer_append_string(&q->sql, text);
-}
-
-void sql_name(struct sqlite *q, struct text name)
-{
-    buffer_append_byte(&q->sql, '"');
-    for (size_t i = 0; i < name.size_bytes; i++) {
-        if (name.data[i] == '"')
-            buffer_append_byte(&q->sql, '"');
-        buffer_append_byte(&q->sql, name.data[i]);
-    }
-    buffer_append_byte(&q->sql, '"');
-}
 
 static bool same_sql(uint64_t value, const void *key, void *context)
 {
@@ -354,26 +318,26 @@ static struct statement *statement_place(struct sqlite *q)
 
 bool sqlite_is_prepared(struct sqlite *q)
 {
-    uint64_t hash = hash64(q->sql.data, q->sql.size_bytes);
-    return table_find(&q->by_sql, hash, same_sql, q->sql.data, q) != 0;
+    uint64_t hash = hash64(q->sql.text.data, q->sql.text.size_bytes);
+    return table_find(&q->by_sql, hash, same_sql, q->sql.text.data, q) != 0;
 }
 
 int sqlite_prepare(struct sqlite *q, sqlite3_stmt **ret_statement)
 {
-    uint64_t hash = hash64(q->sql.data, q->sql.size_bytes);
-    uint64_t found = table_find(&q->by_sql, hash, same_sql, q->sql.data, q);
+    uint64_t hash = hash64(q->sql.text.data, q->sql.text.size_bytes);
+    uint64_t found = table_find(&q->by_sql, hash, same_sql, q->sql.text.data, q);
     if (found) {
         *ret_statement = q->statements[found - 1].prepared;
         return 0;
     }
     sqlite3_stmt *prepared = NULL;
-    int rc = sqlite3_prepare_v3(q->db, q->sql.data, (int)q->sql.size_bytes + 1,
+    int rc = sqlite3_prepare_v3(q->db, q->sql.text.data, (int)q->sql.text.size_bytes + 1,
                                 SQLITE_PREPARE_PERSISTENT, &prepared, NULL);
     if (rc != SQLITE_OK)
         return sqlite_error(q, rc);
     struct statement *s = statement_place(q);
     *s = (struct statement){.hash = hash,
-                            .sql = memory_copy(q->sql.data, q->sql.size_bytes),
+                            .sql = memory_copy(q->sql.text.data, q->sql.text.size_bytes),
                             .prepared = prepared};
     table_add(&q->by_sql, hash, (uint64_t)(s - q->statements) + 1);
     *ret_statement = prepared;
@@ -388,15 +352,6 @@ int sqlite_step(struct sqlite *q, sqlite3_stmt *statement)
     if (rc == SQLITE_DONE)
         return 0;
     return sqlite_error(q, rc);
-}
-
-void sqlite_done(sqlite3_stmt **statement)
-{
-    if (!*statement)
-        return;
-    sqlite3_reset(*statement);
-    sqlite3_clear_bindings(*statement);
-    *statement = NULL;
 }
 
 void sqlite_bind(sqlite3_stmt *statement, int at, const struct value *v)
@@ -414,60 +369,145 @@ bool sqlite_has_table(struct sqlite *q, const char *table)
                                          NULL) == SQLITE_OK;
 }
 
+static int sqlite_start(struct sql *sql, const struct value *values, uint32_t count, bool is_long,
+                        struct sql_rows **ret_rows)
+{
+    sqlite3_stmt *statement = NULL;
+    int r = sqlite_prepare(sqlite_of(sql), &statement);
+    if (r < 0)
+        return r;
+    for (uint32_t i = 0; i < count; i++)
+        if ((int)i < sqlite3_bind_parameter_count(statement))
+            sqlite_bind(statement, (int)i + 1, &values[i]);
+    *ret_rows = (struct sql_rows *)statement;
+    return 0;
+}
+
+static sqlite3_stmt *statement_of(const struct sql_rows *rows)
+{
+    return (sqlite3_stmt *)(uintptr_t)rows;
+}
+
+static int sqlite_step_rows(struct sql *q, struct sql_rows *rows)
+{
+    return sqlite_step(sqlite_of(q), statement_of(rows));
+}
+
+static void sqlite_done(struct sql *q, struct sql_rows *rows)
+{
+    sqlite3_reset(statement_of(rows));
+    sqlite3_clear_bindings(statement_of(rows));
+}
+
+// The type is to be asked first: reading may change it.
+static enum field_kind sqlite_kind(const struct sql_rows *rows, int column)
+{
+    switch (sqlite3_column_type(statement_of(rows), column)) {
+    case SQLITE_INTEGER:
+        return FIELD_INTEGER;
+    case SQLITE_FLOAT:
+        return FIELD_REAL;
+    case SQLITE_TEXT:
+        return FIELD_TEXT;
+    case SQLITE_NULL:
+        return FIELD_NULL;
+    default:
+        return FIELD_OPEN; // a blob: nothing of ours
+    }
+}
+
+static int64_t sqlite_integer(const struct sql_rows *rows, int column)
+{
+    return sqlite3_column_int64(statement_of(rows), column);
+}
+
+static double sqlite_real(const struct sql_rows *rows, int column)
+{
+    return sqlite3_column_double(statement_of(rows), column);
+}
+
+static struct text sqlite_text(const struct sql_rows *rows, int column)
+{
+    sqlite3_stmt *statement = statement_of(rows);
+    const unsigned char *data = sqlite3_column_text(statement, column); // first: it may convert
+    size_t size_bytes = (size_t)sqlite3_column_bytes(statement, column);
+    return data ? (struct text){(const char *)data, size_bytes} : TEXT("");
+}
+
+static void sqlite_tables(struct sql *q)
+{
+    sql_add(q, "SELECT name FROM sqlite_schema WHERE type IN ('table', 'view') AND name IN (");
+}
+
+static void sqlite_columns(struct sql *q)
+{
+    sql_add(q, "SELECT m.name, c.name FROM sqlite_schema AS m CROSS JOIN pragma_table_info(m.name) AS c"
+               " WHERE m.type = 'table' ORDER BY m.name, c.cid");
+}
+
 // ---------------------------------------------------------------------------------------------
 
 static void sqlite_close(struct registry *r)
 {
-    struct sqlite *q = sqlite_of(r);
+    struct sqlite *q = sqlite_of_registry(r);
     disconnect(q);
-    for (uint32_t i = 0; i < q->datastore_count; i++)
-        free(q->records_tables[i]);
-    free(q->records_tables);
     free(q->records);
-    free(q->records_missing);
-    table_release(&q->refused);
-    buffer_release(&q->sql);
-    buffer_release(&q->texts);
-    free(q->source);
-    free(q->path);
+    free(q->is_absent);
+    sql_release(&q->sql);
     free(q);
 }
+
+static const struct sql_dialect sqlite_dialect = {
+    .name = "SQLite",
+    .parameter = '?',
+    .place_column = "rowid",
+    .same_range = "o.timespan_begin = t.timespan_begin AND o.timespan_end = t.timespan_end",
+    .range_columns = {"timespan_begin", "timespan_end"},
+    .span_columns = "x.timespan_begin, x.timespan_end",
+    .enter = sqlite_enter_verb,
+    .begin = sqlite_begin,
+    .end = sqlite_end,
+    .start = sqlite_start,
+    .step = sqlite_step_rows,
+    .done = sqlite_done,
+    .kind = sqlite_kind,
+    .integer = sqlite_integer,
+    .real = sqlite_real,
+    .text = sqlite_text,
+    .table = sql_name,
+    .tables = sqlite_tables,
+    .columns = sqlite_columns,
+    .run_dataset = sqlite_run_dataset,
+    .files = sqlite_files,
+};
 
 static const struct registry_ops sqlite_ops = {
     .name = "sqlite",
     .close = sqlite_close,
     .mark = sqlite_mark,
-    .snapshot = sqlite_snapshot,
-    .present = sqlite_present,
+    .snapshot = sql_snapshot,
     .page = sqlite_page,
     .row = sqlite_row,
-    .enter = sqlite_enter,
-    .dataset = sqlite_dataset,
-    .implied = sqlite_implied,
+    .enter = sql_enter,
+    .dataset = sql_dataset,
+    .implied = sql_implied,
+    .timespan = sql_timespan,
+    .record = sql_record,
 };
 
 int registry_open_sqlite(const struct repository_config *config, int64_t limit_ns,
                          struct registry **ret_registry, char **ret_why)
 {
     struct sqlite *q = new_struct(struct sqlite);
-    q->registry.ops = &sqlite_ops;
-    q->source = memory_copy(config->source, strlen(config->source));
-    q->path = memory_copy(config->database_path, strlen(config->database_path));
-    q->limit_ns = limit_ns;
-    q->datastore_count = config->datastore_count;
-    q->records_tables = memory_new((q->datastore_count + 1) * sizeof *q->records_tables);
-    q->records = memory_new((q->datastore_count + 1) * sizeof *q->records);
-    q->records_missing = memory_new((q->datastore_count + 1) * sizeof *q->records_missing);
-    for (uint32_t i = 0; i < q->datastore_count; i++) {
-        const char *table = config->datastores[i].records_table;
-        q->records_tables[i] = memory_copy(table, strlen(table));
-    }
+    sql_init(&q->sql, &sqlite_ops, &sqlite_dialect, config, config->database_path, limit_ns);
+    q->records = memory_new((q->sql.datastore_count + 1) * sizeof *q->records);
+    q->is_absent = memory_new((q->sql.datastore_count + 1) * sizeof *q->is_absent);
     set_deadlines(q);
     int r = connect_and_check(q, ret_why);
     if (r < 0) {
-        sqlite_close(&q->registry);
+        sqlite_close(&q->sql.registry);
         return r;
     }
-    *ret_registry = &q->registry;
+    *ret_registry = &q->sql.registry;
     return 0;
 }

@@ -113,14 +113,14 @@ int sqlite_read_mark(struct sqlite *q, const struct wal_header *before, uint64_t
 
 int sqlite_mark(struct registry *r, uint64_t *ret_mark)
 {
-    struct sqlite *q = sqlite_of(r);
+    struct sqlite *q = sqlite_of_registry(r);
     uint64_t mark;
-    int result = sqlite_enter_verb(q);
+    int result = sqlite_enter_verb(&q->sql);
     if (result == 0)
-        result = sqlite_begin(q, &mark);
+        result = sqlite_begin_marked(q, &mark);
     if (result < 0)
         return result;
-    sqlite_end(q);
+    sqlite_end(&q->sql);
     *ret_mark = mark;
     return 0;
 }

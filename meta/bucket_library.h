@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// bucket_library: the librarians of one bucket; bucket*.c's own. Jobs are of jobs.h: equal wants join. A librarian asks the origin for one page of a listing after the other.
+//
+//   folders        a folder's listing, by delimiter: as many pages as it has
+//   names          the first page of the folder; where that isn't all of it, what begins with the name;
+//                  at the third such name the whole folder. Where pages are slow, two names come first
+//   a walk         when the third folder below one was opened one after the other: all that is below it,
+//                  without delimiter, page by page, as long as somebody follows
+#pragma once
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/lock.h"
+#include "base/table.h"
+#include "meta/answers.h"
+#include "meta/bucket.h"
+#include "meta/jobs.h"
+
+#define BUCKET_LIBRARIANS_MAX 64
+
+// What is remembered of a folder's use; forgotten now and then.
+struct bucket_note {
+    uint64_t hash;          // of the prefix
+    uint32_t opened_below;  // folders right below it that had to be listed
+    uint32_t names;         // names asked for one by one
+    bool is_large;          // its first page was not all of it
+    bool is_loading;        // somebody lists it
+    uint64_t doubted_ns;    // what was listed before is not to be believed
+    uint64_t changed_ns;    // when this mount changed something in it last
+};
+
+// A listing of all that is below a prefix, under way.
+struct bucket_walk {
+    struct buffer prefix;
+    struct buffer reached;  // the last key seen
+    uint64_t wanted_ns;     // when somebody last opened a folder in it (monotonic)
+    uint64_t pages, allowed_pages;
+};
+
+// One way through a folder: where it was last.
+struct bucket_series {
+    uint64_t id;          // 0: free
+    uint64_t used;
+    struct buffer prefix;
+    uint64_t generation;
+    int64_t position;     // of the object that the cursor is behind
+    struct row_cursor cursor;
+    int64_t step;         // to there from the one before
+    uint32_t jumps;       // one after the other: who makes them isn't going through the folder
+};
+#define BUCKET_SERIES_KEPT 64
+
+struct bucket_job {
+    struct job job;         // first
+    struct bucket_want want;
+    bool is_walk;           // of want.prefix
+};
+
+struct bucket {
+    struct origin *origin;
+    char *prefix;
+    struct catalogue *catalogue;
+    uint32_t number; // in the catalogue
+    int64_t list_ns, limit_ns;
+    atomic_uint_fast64_t refreshed_ns;
+    atomic_bool is_closing;
+    struct answers answers; // what the catalogue could not keep
+    struct answers changes; // what this mount has changed: goes before what was listed
+    atomic_uint_fast64_t change_count;
+    atomic_bool has_no_markers; // the server doesn't keep objects that end in '/'
+
+    struct lock library;    // below, LOCK_RANK_LIBRARY
+    pthread_cond_t moved;   // a listing or a walk got on
+    struct jobs jobs;       // struct bucket_job
+    atomic_uint_fast64_t page_pace_ns, name_pace_ns; // what a page, a name takes; 0: not known
+    uint32_t pace_looks;
+    struct table notes;     // struct bucket_note by hash of the prefix
+    struct bucket_walk *walk;
+    int trouble;            // -errno; 0: the origin answers
+    char *last_error;
+
+    struct lock series_lock; // LOCK_RANK_LEAF
+    struct bucket_series series[BUCKET_SERIES_KEPT];
+    uint64_t series_used;
+
+    pthread_t librarians[BUCKET_LIBRARIANS_MAX];
+    uint32_t librarian_count;
+};
+
+void bucket_job_free(struct job *j);
+int bucket_library_start(struct bucket *b);
+void bucket_library_stop(struct bucket *b);
+
+// Under `library`. The note is valid as long as the lock is held.
+struct bucket_note *bucket_note(struct bucket *b, struct text prefix);
+// What must be at least as new as this in the folder.
+uint64_t bucket_fresh_in(struct bucket *b, struct text prefix, uint64_t fresh);
+// A folder that is not known was opened: begins a walk where it is the third one of a row.
+void bucket_note_open(struct bucket *b, struct text prefix);
+// It was known: who follows a walk keeps it going.
+void bucket_note_known(struct bucket *b, struct text prefix);
+// What a walk stored is looked for at once where one is on its way: true if it may be there now.
+bool bucket_walk_wait(struct bucket *b, struct text prefix, int64_t limit_ns);
+
+// Lists a folder although nobody waits for it.
+void bucket_list_later(struct bucket *b, struct text prefix);
+
+// The jobs, in bucket_list.c, bucket_walk.c and bucket_head.c. 0: done, ask again.
+int bucket_job_folder(struct bucket *b, const struct bucket_want *w);
+int bucket_job_name(struct bucket *b, const struct bucket_want *w);
+int bucket_job_head(struct bucket *b, const struct bucket_want *w);
+int bucket_job_walk(struct bucket *b, struct text prefix);
+int bucket_job_change(struct bucket *b, const struct bucket_want *w); // bucket_change.c
+static inline bool bucket_want_changes(const struct bucket_want *w)
+{
+    return w->kind >= BUCKET_DELETE;
+}
+// What this mount did to it since `answer->fresh`, and when: 1: it is there; 0: it isn't; -ENOENT: nothing.
+int bucket_find_change(struct bucket *b, const struct want *answer, struct row *ret_row, struct buffer *scratch,
+                       int64_t *ret_when_unix_ns);
+uint64_t bucket_changed_ns(struct bucket *b, struct text prefix); // 0: never
+struct text bucket_parent(const struct bucket *b, struct text prefix); // data NULL: it is the root
+
+// Shared by bucket_list.c and bucket_walk.c.
+struct bucket_page_entry;
+int bucket_entry_add(struct catalogue_load *l, const struct bucket_entry *e);
+void bucket_object_entry(const struct bucket_page_entry *p, struct text raw,
+                         struct bucket_entry *ret_entry);
+
+// A page of a listing, as it came. Blocks.
+struct bucket_page {
+    struct buffer entries;     // bucket_page_next
+    struct buffer token;       // of the next one; empty: that was all
+};
+struct bucket_page_entry {
+    bool is_prefix;
+    struct text key, etag, storage_class;
+    int64_t size_bytes, mtime_unix_ns;
+};
+// *token: of this page; empty: the first.
+int bucket_page_get(struct bucket *b, struct text prefix, bool by_folder, uint32_t max, struct text token,
+                    struct bucket_page *ret_page);
+bool bucket_page_next(const struct bucket_page *p, size_t *at, struct bucket_page_entry *ret_entry);
+void bucket_page_release(struct bucket_page *p);
+uint64_t bucket_epoch_of_answer(const struct bucket *b, uint64_t now_ns);
