@@ -42,43 +42,63 @@ static const struct control_verb *find_verb(const struct control_verb *verbs, st
     return NULL;
 }
 
-static void answer(const struct control_verb *verbs, void *context, bool is_admin, struct text request,
-                   struct doc *reply)
+static int run_verb(const struct control_verb *verb, const struct control_caller *caller, void *context,
+                    const struct doc *request, struct doc *reply)
+{
+    const char *error = NULL;
+    int r = -EOPNOTSUPP;
+    if (verb->who == CONTROL_ADMIN && caller->uid != 0 && caller->uid != caller->owner) {
+        r = -EPERM;
+        error = "only root, or who mounted it, may do that";
+    } else if (verb->run_for) {
+        r = verb->run_for(caller, request, reply, context);
+    } else if (verb->run) {
+        r = verb->run(request, reply, context);
+    } else if (caller->op) {
+        r = verb->run_at(caller->op, request, reply);
+    } else {
+        error = "that is asked of a path, through the mount";
+    }
+    if (r == -EINPROGRESS)
+        return r;
+    if (r < 0)
+        put_error(reply, r, error ? error : strerror(-r));
+    else
+        doc_put_bool(reply, "ok", true);
+    return 0;
+}
+
+static int answer(const struct control_verb *verbs, void *context, const struct control_caller *caller,
+                  struct text request, struct doc *reply)
 {
     cleanup(cleanup_doc_free) struct doc *parsed = NULL;
     cleanup(cleanup_free) char *reason = NULL;
     int r = doc_parse_json(request, &parsed, &reason);
     if (r < 0) {
         put_error(reply, r, reason ? reason : strerror(-r));
-        return;
+        return 0;
     }
     const struct doc *name = doc_get(parsed, "verb");
     if (doc_kind(parsed) != DOC_MAP || doc_kind(name) != DOC_STRING) {
         put_error(reply, -EINVAL, "a request is a map with a \"verb\"");
-        return;
+        return 0;
     }
     const struct control_verb *verb = find_verb(verbs, doc_text(name, TEXT("")));
     if (!verb) {
         put_error(reply, -EOPNOTSUPP, "no such verb");
-        return;
+        return 0;
     }
-    if (verb->who == CONTROL_ADMIN && !is_admin) {
-        put_error(reply, -EPERM, "only root, or who mounted it, may do that");
-        return;
-    }
-    r = verb->run(parsed, reply, context);
-    if (r < 0)
-        put_error(reply, r, strerror(-r));
-    else
-        doc_put_bool(reply, "ok", true);
+    return run_verb(verb, caller, context, parsed, reply);
 }
 
-void control_answer(const struct control_verb *verbs, void *context, uid_t caller, uid_t owner,
-                    struct text request, struct buffer *reply)
+int control_answer(const struct control_verb *verbs, void *context, const struct control_caller *caller,
+                   struct text request, struct buffer *reply)
 {
     cleanup(cleanup_doc_free) struct doc *map = doc_new(DOC_MAP);
-    answer(verbs, context, caller == 0 || caller == owner, request, map);
-    doc_write_json(map, false, reply);
+    int r = answer(verbs, context, caller, request, map);
+    if (r == 0)
+        doc_write_json(map, false, reply);
+    return r;
 }
 
 // One line, or all there is until the other side says no more. -errno.
@@ -126,7 +146,8 @@ static void serve_one(struct control *c, int fd)
     if (r < 0)
         buffer_append_string(&reply, "{\"ok\":false,\"error\":\"a request has at most 64 KiB\"}");
     else
-        control_answer(c->verbs, c->context, who.uid, c->owner, buffer_text(&request), &reply);
+        control_answer(c->verbs, c->context, &(struct control_caller){who.uid, c->owner, NULL},
+                       buffer_text(&request), &reply);
     buffer_append_byte(&reply, '\n');
     write_all(fd, buffer_text(&reply));
 }

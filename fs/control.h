@@ -2,6 +2,8 @@
 // control: questions and orders to a running daemon, by two ways into one table of verbs:
 // the control socket (administrators; SO_PEERCRED says who) and an ioctl on any opened path of the
 // mount (users; the kernel vouches for the caller, and it works where only the mount is seen).
+// Verbs about a path are asked by the second way only: what was opened is what they are about, so that
+// the kernel has seen to it that the caller may.
 // A request is one JSON map {"verb": "...", ...}, the answer one JSON map with "ok" and, when it is
 // false, "error". On the socket each is one line of at most 64 KiB / no bound, then the server closes.
 #pragma once
@@ -12,6 +14,9 @@
 #include "base/buffer.h"
 #include "base/doc.h"
 
+struct op;
+struct control_caller;
+
 enum control_who { CONTROL_ANYONE, CONTROL_ADMIN }; // admin: root or whoever mounted
 
 struct control_verb {
@@ -21,13 +26,25 @@ struct control_verb {
     // Fills `reply`; -errno with an "error" text put by it (or the dispatcher puts strerror).
     // May block up to the daemon's time limit; runs on the control thread.
     int (*run)(const struct doc *request, struct doc *reply, void *context);
+    // Instead of it, of a verb about a path: op->node is what was opened. Runs where requests run and
+    // may not block; -EINPROGRESS parks the op (op.h) and runs the verb again, with an empty reply.
+    int (*run_at)(struct op *op, const struct doc *request, struct doc *reply);
+    // Instead of both: as `run`, of a verb whose answer depends on who asks.
+    int (*run_for)(const struct control_caller *caller, const struct doc *request, struct doc *reply, void *context);
 };
 
 struct control;
 
-// Answers one request; never fails: what is wrong is in the answer.
-void control_answer(const struct control_verb *verbs, void *context, uid_t caller, uid_t owner,
-                    struct text request, struct buffer *reply);
+// Who asks: by the socket `op` is NULL, by the ioctl it is the request.
+struct control_caller {
+    uid_t uid;
+    uid_t owner; // of the mount
+    struct op *op;
+};
+
+// Answers one request; what is wrong is in the answer. 0; -EINPROGRESS: there is none yet, park it.
+int control_answer(const struct control_verb *verbs, void *context, const struct control_caller *caller,
+                   struct text request, struct buffer *reply);
 // Serves `listen_fd` on a thread named "control". `verbs` ends with a NULL name.
 int control_start(int listen_fd, uid_t owner, const struct control_verb *verbs, void *context,
                   struct control **ret_control);

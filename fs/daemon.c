@@ -17,12 +17,18 @@
 #include "base/log.h"
 #include "base/metric.h"
 #include "base/queue.h"
+#include "cache/fetcher.h"
 #include "fs/control.h"
 #include "fs/fs.h"
 #include "fs/mount.h"
+#include "fs/origins.h"
+#include "fs/parking.h"
 #include "fs/privilege.h"
+#include "fs/quota.h"
 #include "fs/space/space.h"
+#include "fs/state_home.h"
 #include "fs/status.h"
+#include "fs/why.h"
 #include "meta/catalogue.h"
 
 struct daemon {
@@ -36,12 +42,20 @@ struct daemon {
 
 // ---- checking before the mount ----------------------------------------------------------------
 
-static int space_check(const struct options *o, const struct space_options *s, char **ret_why)
+static int butler_check(struct fetchers *fetchers, const struct options *o, const struct space_options *s,
+                        char **ret_why)
 {
-    struct repository_index index = {o->repository_index, o->repositories};
+    struct space_reader reader;
+    struct repository_index index = {o->repository_index, o->repositories, &reader.reader};
     struct repository_config *config = NULL;
     struct registry *registry = NULL;
+    BUFFER_CLEANUP login_file = {0};
+    space_reader_init(&reader, fetchers, o, s);
     int r = repository_config_read(s->source, &index, &config, ret_why);
+    if (r == 0)
+        config->database_login = space_login(s, &login_file);
+    if (r == 0)
+        r = space_check_datastores(fetchers, o, s, config, ret_why);
     if (r == 0)
         r = registry_open(config, o->timeout_ns < 5 * NS_PER_S ? o->timeout_ns : 5 * NS_PER_S, &registry,
                           ret_why);
@@ -51,14 +65,31 @@ static int space_check(const struct options *o, const struct space_options *s, c
     return r;
 }
 
+static int source_check(struct fetchers *fetchers, const struct options *o, const struct space_options *s,
+                        char **ret_why)
+{
+    switch (s->kind) {
+    case SPACE_S3:
+        return space_check_s3(fetchers, o, s, ret_why);
+    case SPACE_HOME:
+    case SPACE_GROUP:
+        return space_check_home(s, ret_why);
+    default:
+        return butler_check(fetchers, o, s, ret_why);
+    }
+}
+
 int daemon_check(const struct options *o, char **ret_why)
 {
-    for (uint32_t i = 0; i < o->space_count; i++) {
-        int r = space_check(o, &o->spaces[i], ret_why);
-        if (r < 0)
-            return r;
-    }
-    return 0;
+    cleanup(cleanup_fetchers_free) struct fetchers *fetchers = NULL; // gone again before anything is forked
+    if (o->log_level < LOG_LEVEL_DEBUG)
+        log_level_set(LOG_LEVEL_ERROR); // one line says it, and it is the caller's
+    int r = space_fetchers_new(o, 1, &fetchers);
+    if (r < 0)
+        return why(ret_why, r, "threads can't be started: %s", strerror(-r));
+    for (uint32_t i = 0; r >= 0 && i < o->space_count; i++)
+        r = source_check(fetchers, o, &o->spaces[i], ret_why);
+    return r;
 }
 
 // ---- starting -------------------------------------------------------------------------------
@@ -74,9 +105,17 @@ static int start_failed(const struct options *o, char *why)
     return DAEMON_EXIT_FAILED;
 }
 
+// A file that is being written takes one of our descriptors; who writes must not see our limit (EMFILE). Root
+// may go as far as the kernel does.
 static void limits_raise(void)
 {
     struct rlimit l;
+    unsigned long long most = 0;
+    FILE *f = geteuid() == 0 ? fopen("/proc/sys/fs/nr_open", "re") : NULL;
+    if (f && fscanf(f, "%llu", &most) == 1)
+        setrlimit(RLIMIT_NOFILE, &(struct rlimit){most, most});
+    if (f)
+        fclose(f);
     if (getrlimit(RLIMIT_NOFILE, &l) == 0 && l.rlim_cur < l.rlim_max) {
         l.rlim_cur = l.rlim_max;
         setrlimit(RLIMIT_NOFILE, &l);
@@ -109,8 +148,12 @@ static int spaces_open(struct daemon *d, char **ret_why)
     if (first)
         fs->spaces[fs->space_count++] = space_new_root(fs);
     for (uint32_t i = 0; i < o->space_count; i++) {
-        int r = space_open_butler(fs, (uint16_t)(first + i), &o->spaces[i], d->catalogue,
-                                  &fs->spaces[fs->space_count], ret_why);
+        const struct space_options *s = &o->spaces[i];
+        struct space **space = &fs->spaces[fs->space_count];
+        uint16_t number = (uint16_t)(first + i);
+        int r = space_can_write(s)    ? space_open_home(fs, number, s, space, ret_why)
+                : s->kind == SPACE_S3 ? space_open_s3(fs, number, s, d->catalogue, space, ret_why)
+                                      : space_open_butler(fs, number, s, d->catalogue, space, ret_why);
         if (r < 0)
             return r;
         fs->space_count++;
@@ -119,21 +162,63 @@ static int spaces_open(struct daemon *d, char **ret_why)
     return 0;
 }
 
+// Where bytes come from and where they are kept: before the spaces, which use both.
+static int bytes_open(struct daemon *d, char **ret_why)
+{
+    const struct options *o = d->options;
+    struct buffer folder = {0};
+    struct cache_options c = CACHE_OPTIONS_STANDARD;
+    int r = space_fetchers_new(o, o->fetcher_count, &d->fs.fetchers);
+    if (r < 0)
+        return why(ret_why, r, "the fetchers' threads can't be started: %s", strerror(-r));
+    buffer_format(&folder, "%s/objects", o->cache_dir);
+    c.folder = o->cache_size_bytes ? folder.data : NULL;
+    c.limit_bytes = (uint64_t)o->cache_size_bytes;
+    c.limit_objects = o->cache_files;
+    c.reserve_bytes = (uint64_t)o->cache_reserve_bytes;
+    c.pin_limit_bytes = (uint64_t)o->cache_pinned_bytes;
+    c.scrub_bytes_per_s = (uint64_t)o->cache_scrub_bytes;
+    c.memory_bytes = (uint64_t)o->memory_bytes;
+    c.window_bytes = (uint64_t)o->readahead_bytes;
+    c.folder_bytes = (uint64_t)o->folder_ahead_bytes;
+    c.flights = o->connections;
+    c.limit_ns = o->timeout_ns;
+    d->fs.cache = cache_new(&c);
+    buffer_clear(&folder);
+    buffer_format(&folder, "%s/uploads", o->cache_dir);
+    d->fs.uploads = uploads_new(&(struct uploads_options){.folder = folder.data,
+                                                          .memory_bytes = (uint64_t)o->upload_memory_bytes,
+                                                          .part_bytes = (uint64_t)o->upload_part_bytes});
+    buffer_release(&folder);
+    return 0;
+}
+
 static int sources_open(struct daemon *d, char **ret_why)
 {
     const struct options *o = d->options;
-    char *why = NULL;
+    char *line = NULL;
     if (o->life <= 1 && !catalogue_check_seal(o->cache_dir))
         log_info("catalogue %s: changed since, or not left in order: starting empty", o->cache_dir);
-    int r = catalogue_open(o->cache_dir, o->catalogue_size_bytes, &d->catalogue, &why);
+    int r = catalogue_open(o->cache_dir, o->catalogue_size_bytes, &d->catalogue, &line);
     if (r < 0) {
-        *ret_why = why;
+        *ret_why = line;
         return r;
     }
-    if (why)
-        log_warn("%s", why);
-    free(why);
-    return spaces_open(d, ret_why);
+    if (line)
+        log_warn("%s", line);
+    free(line);
+    r = bytes_open(d, ret_why);
+    if (r >= 0)
+        r = spaces_open(d, ret_why);
+    if (r >= 0)
+        r = quota_open(&d->fs, ret_why);
+    for (uint16_t i = 0; r >= 0 && i < d->fs.space_count; i++)
+        if (d->fs.spaces[i]->ops->start) {
+            r = d->fs.spaces[i]->ops->start(d->fs.spaces[i]);
+            if (r < 0)
+                return why(ret_why, r, "%s: %s", d->fs.spaces[i]->options->source, strerror(-r));
+        }
+    return r;
 }
 
 static void handle_adopt(uint64_t fh, const struct handle *h, void *context)
@@ -153,6 +238,21 @@ static int idle_backing_close(struct file_node *n, void *context)
     return 0;
 }
 
+static bool is_open_home(uint64_t node, void *context)
+{
+    struct home_node n;
+    return state_get_home(((struct fs *)context)->state, node, &n) && n.opens > 0;
+}
+
+static int idle_home_close(struct home_node *n, void *context)
+{
+    struct fs *fs = context;
+    if (n->backing_id)
+        session_backing_close(fs->session, n->backing_id);
+    n->backing_id = 0;
+    return 0;
+}
+
 // What the last life left: its requests in work are suspects if it crashed, its handles are ours.
 static void life_continue(struct daemon *d)
 {
@@ -160,6 +260,8 @@ static void life_continue(struct daemon *d)
     bool was_crash = signal && signal != SIGKILL && signal != SIGTERM && signal != SIGINT;
     state_suspect(d->fs.state, was_crash);
     state_each_idle_file(d->fs.state, idle_backing_close, &d->fs);
+    state_each_idle_home(d->fs.state, idle_home_close, &d->fs);
+    parking_sort_out(d->fs.parking, is_open_home, &d->fs);
     state_each_handle(d->fs.state, handle_adopt, &d->fs);
 }
 
@@ -202,6 +304,13 @@ static void say_ready(struct daemon *d)
         log_warn("the supervisor does not listen: %s", strerror(errno));
 }
 
+// What was closed is written before this life ends, as long as it gets on; the supervisor waits.
+static void uploads_end(struct daemon *d)
+{
+    while (uploads_drain(d->fs.uploads))
+        send(DAEMON_FD_SUPERVISOR, DAEMON_SAYS_BUSY, strlen(DAEMON_SAYS_BUSY), MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
 static int serve(struct daemon *d)
 {
     bool is_unmounted = false;
@@ -209,7 +318,10 @@ static int serve(struct daemon *d)
     life_continue(d);
     d->fs.verbs = status_verbs;
     d->fs.verbs_context = &d->status;
-    d->status = (struct status_context){&d->fs, d->catalogue, DAEMON_FD_SUPERVISOR};
+    d->status = (struct status_context){
+        .fs = &d->fs, .catalogue = d->catalogue, .supervisor_fd = DAEMON_FD_SUPERVISOR};
+    lock_init(&d->status.check.lock, LOCK_RANK_LEAF, "cache check");
+    lock_init(&d->status.quota_check.lock, LOCK_RANK_LEAF, "quota check");
     int r = control_start(DAEMON_FD_CONTROL, geteuid(), status_verbs, &d->status, &d->control);
     if (r < 0)
         log_warn("no control socket: %s", strerror(-r));
@@ -219,11 +331,14 @@ static int serve(struct daemon *d)
     log_info("%s is served at %s, life %u", d->options->source, d->options->mountpoint,
              d->options->life);
     say_ready(d);
-    r = session_serve(d->fs.session, d->options->worker_count, &is_unmounted);
+    r = session_serve(d->fs.session, d->options->worker_count, options_can_change(d->options), &is_unmounted);
     if (r < 0)
         return DAEMON_EXIT_FAILED;
-    if (is_unmounted)
+    uploads_end(d);
+    if (is_unmounted) {
         catalogue_seal(d->catalogue);
+        quota_close(&d->fs);
+    }
     log_info(is_unmounted ? "unmounted" : "stopped for the next life");
     return is_unmounted ? DAEMON_EXIT_UNMOUNTED : DAEMON_EXIT_AGAIN;
 }
@@ -240,6 +355,7 @@ static int daemon_start(struct daemon *d, char **ret_why)
     if (r < 0)
         return r;
     d->fs.park = park_new();
+    d->fs.parking = parking_new(DAEMON_FD_PARKING_IN, DAEMON_FD_PARKING_OUT);
     struct session *session = NULL;
     r = session_open(DAEMON_FD_FUSE, d->fs.state, &fs_ops, &d->fs, &session);
     d->fs.session = session;
@@ -252,7 +368,7 @@ static int daemon_start(struct daemon *d, char **ret_why)
 
 static void descriptors_seal(void)
 {
-    for (int fd = DAEMON_FD_FUSE; fd <= DAEMON_FD_SUPERVISOR; fd++)
+    for (int fd = DAEMON_FD_FUSE; fd <= DAEMON_FD_PARKING_OUT; fd++)
         fcntl(fd, F_SETFD, FD_CLOEXEC);
 }
 
@@ -271,7 +387,7 @@ int daemon_run(const struct options *o)
     int r = mount_hide(o->mountpoint);
     if (r < 0)
         log_debug("no mount namespace of its own: %s", strerror(-r));
-    r = privilege_reduce();
+    r = privilege_reduce(options_can_write(o));
     if (r < 0)
         log_warn("privileges could not be reduced: %s", strerror(-r));
     fs_prepare(d);

@@ -10,6 +10,8 @@ enum daemon_fd {
     DAEMON_FD_STATE = 4,      // memfd of state.h
     DAEMON_FD_CONTROL = 5,    // listening control socket
     DAEMON_FD_SUPERVISOR = 6, // SOCK_SEQPACKET to the supervisor
+    DAEMON_FD_PARKING_IN = 7, // a SOCK_SEQPACKET pair of its own (parking.h); older supervisors have none
+    DAEMON_FD_PARKING_OUT = 8,
 };
 
 // Exit statuses the supervisor understands.
@@ -20,6 +22,7 @@ enum daemon_fd {
 // Messages daemon -> supervisor (one packet, ASCII).
 #define DAEMON_SAYS_READY "ready takeover" // the mount answers; a death can be taken over
 #define DAEMON_SAYS_READY_ONCE "ready once" // the mount answers; the kernel can't resend: no second life
+#define DAEMON_SAYS_BUSY "busy"            // told to end: still sending what was closed, and it gets on
 #define DAEMON_SAYS_UPGRADE "upgrade"      // re-execute yourself, stop me (SIGTERM), start the new one
 
 // Serves until the mount is gone or SIGTERM (finish what is being answered, exit AGAIN).

@@ -8,19 +8,24 @@
 #include "base/log.h"
 #include "base/metric.h"
 #include "fs/control.h"
+#include "fs/handlers.h"
 #include "fs/privilege.h"
 #include "fs/space/space.h"
 
 // The capabilities of the first life are kept for all: a feature that a later version would like
 // needs a new mount. A configured mount may hold homes one day, whose ACLs need theirs from the start.
+// Not ATOMIC_O_TRUNC: a truncation is a setattr of its own, which is charged. Without locks=backing the kernel keeps
+// locks itself, over a take-over too.
 static uint64_t wanted(const struct fs *fs, uint64_t capable)
 {
     uint64_t want = FUSE_CAP_ASYNC_READ | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_READDIRPLUS |
                     FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_EXPLICIT_INVAL_DATA | FUSE_CAP_IOCTL_DIR |
                     FUSE_CAP_NO_EXPORT_SUPPORT | FUSE_CAP_HANDLE_KILLPRIV_V2 |
                     FUSE_CAP_DIRECT_IO_ALLOW_MMAP;
-    if (fs->options->is_configured)
+    if (fs->options->is_configured || options_can_write(fs->options))
         want |= FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK;
+    if (fs->options->locks_below)
+        want |= FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS;
     if (fs->can_passthrough)
         want |= FUSE_CAP_PASSTHROUGH;
     return want & capable;
@@ -48,17 +53,21 @@ void fs_settle(struct fs *fs)
     const struct options *o = fs->options;
     int64_t refresh_ns = o->cache_time_ns;
     for (uint32_t i = 0; i < o->space_count; i++)
-        if (o->spaces[i].refresh_ns < refresh_ns)
+        if (o->spaces[i].kind == SPACE_BUTLER && o->spaces[i].refresh_ns < refresh_ns)
             refresh_ns = o->spaces[i].refresh_ns;
     bool can_tell = session_kernel(fs->session)->can_epoch;
-    double seconds = (double)(can_tell ? o->cache_time_ns : refresh_ns) / 1e9;
-    fs->entry_timeout_s = fs->negative_timeout_s = seconds;
-    fs->attr_timeout_s = seconds;
+    fs->timeout_s = (double)(can_tell ? o->cache_time_ns : refresh_ns) / 1e9;
+    for (uint16_t i = 0; i < fs->space_count; i++) {
+        struct space *s = fs->spaces[i];
+        s->timeout_s = fs->timeout_s;
+        if (s->ops->timeout_s && s->ops->timeout_s(s) < s->timeout_s)
+            s->timeout_s = s->ops->timeout_s(s);
+    }
 }
 
 // ---- ops ------------------------------------------------------------------------------------
 
-static bool op_make(struct op *op, fuse_req_t req, fuse_ino_t node)
+bool fs_op_make(struct op *op, fuse_req_t req, fuse_ino_t node)
 {
     struct fs *fs = fuse_req_userdata(req);
     uint16_t number = state_space(fs->state, node);
@@ -68,14 +77,17 @@ static bool op_make(struct op *op, fuse_req_t req, fuse_ino_t node)
         return false;
     }
     op->space = fs->spaces[number];
+    if (op->space->ops->enter)
+        op->space->ops->enter();
     op->unique = session_request_unique();
     op->is_resent = session_request_is_resent();
     op->fresh = op->space->ops->fresh(op->space);
-    op->deadline_ns = clock_ns() + fs->options->timeout_ns;
+    op->arrived_ns = clock_ns();
+    op->deadline_ns = op->arrived_ns + fs->options->timeout_ns;
     return true;
 }
 
-static void op_go(struct op *op, const char *verb, op_run *run)
+void fs_op_go(struct op *op, const char *verb, op_run *run)
 {
     log_debug("%s of node %llu %.*s by uid %u", verb, (unsigned long long)op->node,
               (int)op->name.size_bytes, op->name.data ? op->name.data : "",
@@ -88,40 +100,37 @@ static void op_go(struct op *op, const char *verb, op_run *run)
     op_start(op->fs->park, op);
 }
 
-#define OP_OR_RETURN(op, req, node)                                                                \
-    struct op op;                                                                                  \
-    if (!op_make(&op, req, node))                                                                  \
-        return
-
 static void handle_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
     OP_OR_RETURN(op, req, parent);
     op.name = text_of(name);
-    op_go(&op, "lookup", op.space->ops->lookup);
+    fs_op_go(&op, "lookup", op.space->ops->lookup);
 }
 
 static void handle_getattr(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
-    (void)fi;
     OP_OR_RETURN(op, req, node);
-    op_go(&op, "getattr", op.space->ops->getattr);
+    op.change.has_fh = fi;
+    op.fh = fi ? fi->fh : 0;
+    fs_op_go(&op, "getattr", op.space->ops->getattr);
 }
 
 static void handle_readlink(fuse_req_t req, fuse_ino_t node)
 {
     OP_OR_RETURN(op, req, node);
-    op_go(&op, "readlink", op.space->ops->readlink);
+    fs_op_go(&op, "readlink", op.space->ops->readlink);
 }
 
 static void handle_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
     OP_OR_RETURN(op, req, node);
-    if ((fi->flags & O_ACCMODE) != O_RDONLY || fi->flags & O_TRUNC) {
+    op.change.kills_privileges = fi->kill_suidgid;
+    if (!op.space->ops->write && ((fi->flags & O_ACCMODE) != O_RDONLY || fi->flags & O_TRUNC)) {
         fuse_reply_err(req, EROFS);
         return;
     }
     op.flags = fi->flags;
-    op_go(&op, "open", op.space->ops->open);
+    fs_op_go(&op, "open", op.space->ops->open);
 }
 
 static void handle_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t offset,
@@ -131,21 +140,22 @@ static void handle_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t offs
     op.fh = fi->fh;
     op.size_bytes = size;
     op.offset = offset;
-    op_go(&op, "read", op.space->ops->read);
+    op.fills_pages = !fi->lock_owner; // read(2) has one
+    fs_op_go(&op, "read", op.space->ops->read);
 }
 
 static void handle_release(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
     OP_OR_RETURN(op, req, node);
     op.fh = fi->fh;
-    op_go(&op, "release", op.space->ops->release);
+    fs_op_go(&op, "release", op.space->ops->release);
 }
 
 static void handle_opendir(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
     (void)fi;
     OP_OR_RETURN(op, req, node);
-    op_go(&op, "opendir", op.space->ops->opendir);
+    fs_op_go(&op, "opendir", op.space->ops->opendir);
 }
 
 static void readdir_go(fuse_req_t req, fuse_ino_t node, size_t size, off_t offset,
@@ -156,7 +166,7 @@ static void readdir_go(fuse_req_t req, fuse_ino_t node, size_t size, off_t offse
     op.size_bytes = size;
     op.offset = offset;
     op.is_plus = is_plus;
-    op_go(&op, "readdir", op.space->ops->readdir);
+    fs_op_go(&op, "readdir", op.space->ops->readdir);
 }
 
 static void handle_readdir(fuse_req_t req, fuse_ino_t node, size_t size, off_t offset,
@@ -175,43 +185,52 @@ static void handle_releasedir(fuse_req_t req, fuse_ino_t node, struct fuse_file_
 {
     OP_OR_RETURN(op, req, node);
     op.fh = fi->fh;
-    op_go(&op, "releasedir", op.space->ops->releasedir);
+    fs_op_go(&op, "releasedir", op.space->ops->releasedir);
 }
 
 // Other namespaces than user.: "not supported" is remembered for the whole mount by ls and its like,
 // an ENODATA would be asked again for every file. But where the kernel itself asks for ACLs (POSIX_ACL
 // agreed on), only ENODATA means "there is none".
-static bool xattr_refused(struct fs *fs, fuse_req_t req, const char *name)
+bool fs_xattr_refused(const struct op *op, const char *name)
 {
     if (strncmp(name, "user.", 5) == 0)
         return false;
     bool is_acl = strncmp(name, "system.posix_acl_", 17) == 0;
-    bool has_acls = state_saved_want(fs->state) & FUSE_CAP_POSIX_ACL;
-    fuse_reply_err(req, is_acl && has_acls ? ENODATA : EOPNOTSUPP);
+    bool has_acls = state_saved_want(op->fs->state) & FUSE_CAP_POSIX_ACL;
+    if (is_acl && has_acls && op->space->ops->has_acls)
+        return false;
+    fuse_reply_err(op->req, is_acl && has_acls ? ENODATA : EOPNOTSUPP);
     return true;
 }
 
 static void handle_getxattr(fuse_req_t req, fuse_ino_t node, const char *name, size_t size)
 {
-    if (xattr_refused(fuse_req_userdata(req), req, name))
-        return;
     OP_OR_RETURN(op, req, node);
+    if (fs_xattr_refused(&op, name))
+        return;
     op.name = text_of(name);
     op.size_bytes = size;
-    op_go(&op, "getxattr", op.space->ops->getxattr);
+    fs_op_go(&op, "getxattr", op.space->ops->getxattr);
 }
 
 static void handle_listxattr(fuse_req_t req, fuse_ino_t node, size_t size)
 {
     OP_OR_RETURN(op, req, node);
     op.size_bytes = size;
-    op_go(&op, "listxattr", op.space->ops->listxattr);
+    fs_op_go(&op, "listxattr", op.space->ops->listxattr);
+}
+
+static void forget(struct fs *fs, fuse_ino_t node, uint64_t lookups)
+{
+    uint16_t number = state_space(fs->state, node);
+    if (number < fs->space_count && fs->spaces[number]->ops->forget)
+        fs->spaces[number]->ops->forget(fs->spaces[number], node);
+    state_forget(fs->state, node, lookups);
 }
 
 static void handle_forget(fuse_req_t req, fuse_ino_t node, uint64_t lookups)
 {
-    struct fs *fs = fuse_req_userdata(req);
-    state_forget(fs->state, node, lookups);
+    forget(fuse_req_userdata(req), node, lookups);
     fuse_reply_none(req);
 }
 
@@ -219,113 +238,78 @@ static void handle_forget_multi(fuse_req_t req, size_t count, struct fuse_forget
 {
     struct fs *fs = fuse_req_userdata(req);
     for (size_t i = 0; i < count; i++)
-        state_forget(fs->state, forgets[i].ino, forgets[i].nlookup);
+        forget(fs, forgets[i].ino, forgets[i].nlookup);
     fuse_reply_none(req);
+}
+
+static int statfs_reply(struct op *op)
+{
+    struct statvfs st = {.f_bsize = 4096, .f_frsize = 4096, .f_namemax = STATE_NAME_MAX};
+    fuse_reply_statfs(op->req, &st);
+    return 0;
 }
 
 static void handle_statfs(fuse_req_t req, fuse_ino_t node)
 {
-    (void)node;
-    struct statvfs st = {.f_bsize = 4096, .f_frsize = 4096, .f_namemax = STATE_NAME_MAX};
-    fuse_reply_statfs(req, &st);
+    OP_OR_RETURN(op, req, node);
+    fs_op_go(&op, "statfs", op.space->ops->statfs ? op.space->ops->statfs : statfs_reply);
 }
 
-// Nothing is ever written in an archive space.
-static void handle_setattr(fuse_req_t req, fuse_ino_t node, struct stat *attr, int to_set,
-                           struct fuse_file_info *fi)
+// A user's verb; op->name is the request. An answer that is longer than a page is made again for each
+// page: most are small, and one that differs in between is seen by `total_bytes`.
+static int ioctl_run(struct op *op)
 {
-    (void)node, (void)attr, (void)to_set, (void)fi;
-    fuse_reply_err(req, EROFS);
+    cleanup(buffer_release) struct buffer answer = {0};
+    struct control_caller caller = {fuse_req_ctx(op->req)->uid, geteuid(), op};
+    int r = control_answer(op->fs->verbs, op->fs->verbs_context, &caller, op->name, &answer);
+    if (r < 0)
+        return r;
+    struct control_ioctl out = {.total_bytes = (uint32_t)answer.size_bytes,
+                                .offset_bytes = (uint32_t)op->offset};
+    if (out.offset_bytes < answer.size_bytes) {
+        size_t left = answer.size_bytes - out.offset_bytes;
+        out.size_bytes = (uint32_t)(left < sizeof out.text ? left : sizeof out.text);
+        memcpy(out.text, answer.data + out.offset_bytes, out.size_bytes);
+    }
+    fuse_reply_ioctl(op->req, 0, &out, sizeof out);
+    return 0;
 }
 
-static void handle_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t dev)
-{
-    (void)parent, (void)name, (void)mode, (void)dev;
-    fuse_reply_err(req, EROFS);
-}
-
-static void handle_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
-{
-    (void)parent, (void)name, (void)mode;
-    fuse_reply_err(req, EROFS);
-}
-
-static void handle_remove(fuse_req_t req, fuse_ino_t parent, const char *name)
-{
-    (void)parent, (void)name;
-    fuse_reply_err(req, EROFS);
-}
-
-static void handle_symlink(fuse_req_t req, const char *link, fuse_ino_t parent, const char *name)
-{
-    (void)link, (void)parent, (void)name;
-    fuse_reply_err(req, EROFS);
-}
-
-static void handle_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,
-                          const char *new_name, unsigned flags)
-{
-    (void)parent, (void)name, (void)new_parent, (void)new_name, (void)flags;
-    fuse_reply_err(req, EROFS);
-}
-
-static void handle_link(fuse_req_t req, fuse_ino_t node, fuse_ino_t parent, const char *name)
-{
-    (void)node, (void)parent, (void)name;
-    fuse_reply_err(req, EROFS);
-}
-
-static void handle_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
-                          struct fuse_file_info *fi)
-{
-    (void)parent, (void)name, (void)mode, (void)fi;
-    fuse_reply_err(req, EROFS);
-}
-
-static void handle_setxattr(fuse_req_t req, fuse_ino_t node, const char *name, const char *value,
-                            size_t size, int flags)
-{
-    (void)node, (void)name, (void)value, (void)size, (void)flags;
-    fuse_reply_err(req, EROFS);
-}
-
-static void handle_removexattr(fuse_req_t req, fuse_ino_t node, const char *name)
-{
-    (void)node, (void)name;
-    fuse_reply_err(req, EROFS);
-}
-
-// A user's verb. The answer to one that is longer than a page is made again for each page: status
-// and its like are small, and a page more or less is seen by `total_bytes`.
 static void handle_ioctl(fuse_req_t req, fuse_ino_t node, unsigned command, void *argument,
                          struct fuse_file_info *fi, unsigned flags, const void *in, size_t in_bytes,
                          size_t out_bytes)
 {
-    (void)node, (void)argument, (void)fi, (void)flags;
+    (void)argument, (void)flags;
     struct fs *fs = fuse_req_userdata(req);
     if (command != (unsigned)CONTROL_IOCTL || in_bytes < sizeof(struct control_ioctl) ||
         out_bytes < sizeof(struct control_ioctl) || !fs->verbs) {
         fuse_reply_err(req, ENOTTY);
         return;
     }
-    struct control_ioctl page;
-    memcpy(&page, in, sizeof page);
-    if (page.size_bytes > sizeof page.text) {
+    uint32_t size_bytes, offset_bytes; // `in` need not be aligned
+    memcpy(&size_bytes, (const char *)in + offsetof(struct control_ioctl, size_bytes), sizeof size_bytes);
+    memcpy(&offset_bytes, (const char *)in + offsetof(struct control_ioctl, offset_bytes), sizeof offset_bytes);
+    if (size_bytes > CONTROL_IOCTL_BYTES) {
         fuse_reply_err(req, EINVAL);
         return;
     }
-    cleanup(buffer_release) struct buffer answer = {0};
-    control_answer(fs->verbs, fs->verbs_context, fuse_req_ctx(req)->uid, geteuid(),
-                   (struct text){page.text, page.size_bytes}, &answer);
-    struct control_ioctl out = {.total_bytes = (uint32_t)answer.size_bytes,
-                                .offset_bytes = page.offset_bytes};
-    if (page.offset_bytes < answer.size_bytes) {
-        size_t left = answer.size_bytes - page.offset_bytes;
-        out.size_bytes = (uint32_t)(left < sizeof out.text ? left : sizeof out.text);
-        memcpy(out.text, answer.data + page.offset_bytes, out.size_bytes);
-    }
-    fuse_reply_ioctl(req, 0, &out, sizeof out);
+    OP_OR_RETURN(op, req, node);
+    op.name = (struct text){(const char *)in + offsetof(struct control_ioctl, text), size_bytes};
+    op.offset = offset_bytes;
+    op.fh = fi->fh;
+    fs_op_go(&op, "ioctl", ioctl_run);
 }
+
+#if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 18)
+// Asked for times of birth; ENOSYS would be remembered by the kernel for the whole mount.
+static void handle_statx(fuse_req_t req, fuse_ino_t node, int flags, int mask, struct fuse_file_info *fi)
+{
+    (void)flags, (void)mask, (void)fi;
+    OP_OR_RETURN(op, req, node);
+    op.is_statx = true;
+    fs_op_go(&op, "statx", op.space->ops->getattr);
+}
+#endif
 
 const struct fuse_lowlevel_ops fs_ops = {
     .init = handle_init,
@@ -345,15 +329,8 @@ const struct fuse_lowlevel_ops fs_ops = {
     .getxattr = handle_getxattr,
     .listxattr = handle_listxattr,
     .ioctl = handle_ioctl,
-    .setattr = handle_setattr,
-    .mknod = handle_mknod,
-    .mkdir = handle_mkdir,
-    .unlink = handle_remove,
-    .rmdir = handle_remove,
-    .symlink = handle_symlink,
-    .rename = handle_rename,
-    .link = handle_link,
-    .create = handle_create,
-    .setxattr = handle_setxattr,
-    .removexattr = handle_removexattr,
+    FS_CHANGE_HANDLERS
+#if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 18)
+    .statx = handle_statx,
+#endif
 };

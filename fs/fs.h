@@ -12,17 +12,27 @@
 #include "fs/session.h"
 #include "fs/state.h"
 #include "cache/archive.h"
+#include "cache/cache.h"
+#include "cache/upload.h"
+#include "meta/bucket.h"
 #include "meta/repository.h"
 
 struct space;
+struct writing;
 
 // What the process (not the state) holds of an open handle.
 struct local_handle {
     uint64_t fh;             // whose this is; 0: nobody's
     int fd;                  // of a file open in cached mode; -1
+    uint64_t inode;          // of a home's file below
     struct archive_reader *reader; // where that is an archive and the file a member of it; NULL
+    struct cached *cached;   // of an object at another origin; NULL
+    struct writing *writing; // of an S3 space's file that is being written; NULL
     bool has_listing;
-    struct listing listing;  // of a folder
+    union {
+        struct listing listing;              // of a folder of a Butler space
+        struct bucket_listing bucket_listing; // of an S3 space
+    };
     uint16_t space;
 };
 
@@ -32,6 +42,11 @@ struct fs {
     struct session *_Atomic session; // NULL until INIT was answered
     struct park *park;
     struct archives *archives;   // zip archives that were used last
+    struct fetchers *fetchers;   // of all spaces
+    struct cache *cache;         // of objects at other origins
+    struct parking *parking;     // files without a name, over a death (parking.h); NULL: they don't outlive it
+    struct uploads *uploads;     // of objects that are written
+    struct ledger *ledger;       // of home and group spaces; NULL: nothing is counted
     struct space **spaces;       // by number; [0] is the mount's root
     uint16_t space_count;
     int64_t start_ns;
@@ -39,7 +54,7 @@ struct fs {
     const char *passthrough_why; // when it is off: a static string
     atomic_bool is_passthrough;
     bool can_change_ids;
-    double entry_timeout_s, negative_timeout_s, attr_timeout_s;
+    double timeout_s;            // how long the kernel may keep names and attributes
     // user verbs, answered by ioctl
     const struct control_verb *verbs;
     void *verbs_context;
@@ -71,8 +86,12 @@ struct fs_attr {
 };
 void fs_stat(const struct fs_attr *a, struct stat *ret_stat);
 int fs_reply_entry(struct op *op, uint64_t node, const struct fs_attr *a);
+// -ENOENT: the caller was interrupted: the kernel will not release it; its look-up is taken back.
+int fs_reply_create(struct op *op, uint64_t node, const struct fs_attr *a, const struct fuse_file_info *fi);
 int fs_reply_negative(struct op *op); // ENOENT that the kernel may remember
 int fs_reply_attr(struct op *op, const struct fs_attr *a);
+// To GETATTR or STATX. `birth` NULL: not known.
+int fs_reply_stat(struct op *op, const struct stat *st, const struct timespec *birth);
 
 // A folder being given to the kernel.
 struct dirent_buffer {

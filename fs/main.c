@@ -86,6 +86,8 @@ static int check_places(const struct options *o, char **ret_why)
     if (mount_can_hide())
         return 0;
     int r = check_apart(o, "cache folder", o->cache_dir, ret_why);
+    if (r >= 0 && o->ledger_dir)
+        r = check_apart(o, "ledger's folder", o->ledger_dir, ret_why);
     for (uint32_t i = 0; r >= 0 && i < o->space_count; i++) {
         const struct space_options *s = &o->spaces[i];
         r = check_apart(o, "source", s->source, ret_why);
@@ -95,11 +97,11 @@ static int check_places(const struct options *o, char **ret_why)
     return r;
 }
 
-// Of the default cache folder, all but itself (the catalogue's to make). Without them it is kept in
-// memory, which is logged.
-static void make_cache_parents(const struct options *o)
+// Of a default folder, all but itself (the catalogue's or the ledger's to make). Without them the catalogue is
+// kept in memory, which is logged, and the ledger refuses.
+static void make_parents(const char *folder)
 {
-    cleanup(cleanup_free) char *path = memory_copy(o->cache_dir, strlen(o->cache_dir));
+    cleanup(cleanup_free) char *path = memory_copy(folder, strlen(folder));
     for (char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
         *slash = '\0';
         mkdir(path, geteuid() == 0 ? 0755 : 0700);
@@ -225,7 +227,9 @@ static int mount_and_serve(const struct options *o, char **ret_why)
     if (r < 0)
         return r;
     if (o->has_own_cache_dir)
-        make_cache_parents(o);
+        make_parents(o->cache_dir);
+    if (o->has_own_ledger_dir)
+        make_parents(o->ledger_dir);
     r = mount_make(o, &l.fuse_fd, ret_why);
     if (r < 0)
         return r;

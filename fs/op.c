@@ -3,13 +3,14 @@
 //
 // Invariants
 //  1. A reply is made by whoever moved `phase` out of PARKED, or by the thread that runs it.
-//  2. References: one for the parked list, one for the waiter the library holds. The interrupt
+//  2. References: one for the parked list, one for the waiter the source holds. The interrupt
 //     function of libfuse is taken back (which waits for one that is running) before the list's
 //     reference goes, so it never sees a freed op.
 //  3. No lock is held over a reply or a call into meta.
 #include "fs/op.h"
 
 #include <errno.h>
+#include <stddef.h>
 
 #include "base/clock.h"
 #include "base/lock.h"
@@ -26,17 +27,145 @@ struct park {
     struct lock lock;
     struct op *first;   // under lock
     pthread_cond_t parked; // there is one to watch
+    bool is_asleep;        // the keeper, until there is; under lock
     pthread_t keeper;
 };
 
 #define KEEPER_PERIOD_NS (50 * NS_PER_MS)
 
+// ---- sources --------------------------------------------------------------------------------
+
+static void librarians_ready(struct waiter *w, int error)
+{
+    op_answered((struct op *)w, error);
+}
+
+static int librarians_ask(struct op *op)
+{
+    op->waiter = (struct waiter){.ready = librarians_ready};
+    repository_ask(op->repository, &op->want, &op->waiter);
+    return -EINPROGRESS;
+}
+
+static bool librarians_cancel(struct op *op)
+{
+    return repository_cancel(op->repository, &op->waiter);
+}
+
+static void librarians_release(struct op *op)
+{
+    want_release(&op->want);
+    op->want = (struct want){0};
+}
+
+const struct op_source op_librarians = {
+    .name = "the registry",
+    .ask = librarians_ask,
+    .cancel = librarians_cancel,
+    .release = librarians_release,
+};
+
+static int bucket_source_ask(struct op *op)
+{
+    op->waiter = (struct waiter){.ready = librarians_ready};
+    bucket_ask(op->bucket, &op->bucket_want, &op->waiter);
+    return -EINPROGRESS;
+}
+
+static bool bucket_source_cancel(struct op *op)
+{
+    return bucket_cancel(op->bucket, &op->waiter);
+}
+
+static void bucket_source_release(struct op *op)
+{
+    bucket_want_release(&op->bucket_want);
+    op->bucket_want = (struct bucket_want){0};
+}
+
+const struct op_source op_bucket = {
+    .name = "the bucket",
+    .ask = bucket_source_ask,
+    .cancel = bucket_source_cancel,
+    .release = bucket_source_release,
+};
+
+static void cache_ready(struct cache_waiter *w, int error)
+{
+    op_answered((struct op *)((char *)w - offsetof(struct op, cache_waiter)), error);
+}
+
+static int cache_source_ask(struct op *op)
+{
+    op->cache_waiter = (struct cache_waiter){.ready = cache_ready};
+    return cache_ask(op->fs->cache, &op->cache_want, &op->cache_waiter);
+}
+
+static bool cache_source_cancel(struct op *op)
+{
+    return cache_cancel(op->fs->cache, &op->cache_want, &op->cache_waiter);
+}
+
+static void cache_source_release(struct op *op)
+{
+    cache_want_release(&op->cache_held);
+    op->cache_held = op->cache_want;
+    op->cache_want = (struct cache_want){0};
+}
+
+const struct op_source op_cache = {
+    .name = "the origin",
+    .ask = cache_source_ask,
+    .cancel = cache_source_cancel,
+    .release = cache_source_release,
+};
+
+static void uploads_ready(struct upload_waiter *w)
+{
+    op_answered((struct op *)((char *)w - offsetof(struct op, upload_waiter)), 0);
+}
+
+static int uploads_ask(struct op *op)
+{
+    op->upload_waiter = (struct upload_waiter){.ready = uploads_ready};
+    return upload_wait(op->upload, op->upload_event, &op->upload_waiter);
+}
+
+static bool uploads_cancel(struct op *op)
+{
+    return upload_cancel(&op->upload_waiter);
+}
+
+static void uploads_release(struct op *op)
+{
+    if (op->upload)
+        upload_let_go(take(op->upload));
+}
+
+const struct op_source op_uploads = {
+    .name = "the bucket",
+    .ask = uploads_ask,
+    .cancel = uploads_cancel,
+    .release = uploads_release,
+};
+
+// ---- parking --------------------------------------------------------------------------------
+
+static void op_release(struct op *op)
+{
+    if (op->source)
+        op->source->release(op);
+    op->source = NULL;
+}
+
 static void op_unref(struct op *op)
 {
     if (atomic_fetch_sub(&op->references, 1) != 1)
         return;
-    want_release(&op->want);
+    op_release(op);
+    cache_want_release(&op->cache_held);
     free(op->name_copy);
+    free(op->to_name_copy);
     free(op);
 }
 
@@ -68,16 +197,16 @@ static void op_reply_error(struct op *op, int error)
     fuse_reply_err(op->req, -error);
 }
 
-// Takes the op out after its deadline: the library may still call `ready`, which then finds it claimed.
+// Takes the op out after its deadline: the source may still answer, and then finds it claimed.
 static void op_give_up(struct park *p, struct op *op)
 {
     if (!op_claim(op, PHASE_CLAIMED))
         return;
     fuse_req_interrupt_func(op->req, NULL, NULL);
     log_request_set(op->unique);
-    log_warn("request timed out: the registry did not answer in time");
+    log_warn("request timed out: %s did not answer in time", op->source->name);
     op_reply_error(op, -ETIMEDOUT);
-    if (repository_cancel(op->repository, &op->waiter))
+    if (op->source->cancel(op))
         op_unref(op);
     park_remove(p, op);
 }
@@ -87,7 +216,8 @@ static void *keeper_run(void *argument)
     struct park *p = argument;
     lock_acquire(&p->lock);
     for (;;) {
-        condition_wait(&p->parked, &p->lock, p->first ? clock_ns() + KEEPER_PERIOD_NS : INT64_MAX);
+        p->is_asleep = !p->first;
+        condition_wait(&p->parked, &p->lock, p->is_asleep ? INT64_MAX : clock_ns() + KEEPER_PERIOD_NS);
         int64_t now = clock_ns();
         for (struct op *op = p->first; op; op = op ? op->next : NULL) {
             if (op->deadline_ns > now || atomic_load(&op->phase) != PHASE_PARKED)
@@ -112,60 +242,85 @@ static void op_interrupted(fuse_req_t req, void *argument)
         return; // it is being run or about to be parked: op_ask looks at the flag
     fuse_reply_err(req, EINTR);
     struct park *p = op->fs->park;
-    if (repository_cancel(op->repository, &op->waiter))
+    if (op->source->cancel(op))
         op_unref(op);
     park_remove(p, op);
 }
 
-static void op_ready(struct waiter *w, int error);
-
-static void op_ask(struct op *op)
+// -EINPROGRESS: it may be answered by others at any time, or has been. Else it is this thread's again, to
+// be run if 0.
+static int op_ask(struct op *op)
 {
-    op->waiter = (struct waiter){.ready = op_ready};
-    fuse_req_interrupt_func(op->req, op_interrupted, op);
+    if (!op->ignores_interrupts)
+        fuse_req_interrupt_func(op->req, op_interrupted, op);
     atomic_store(&op->phase, PHASE_PARKED);
     if (atomic_load(&op->is_interrupted) && op_claim(op, PHASE_CLAIMED)) {
         fuse_req_interrupt_func(op->req, NULL, NULL);
         op_reply_error(op, -EINTR);
         park_remove(op->fs->park, op);
         op_unref(op); // the waiter was not handed over
-        return;
+        return -EINPROGRESS;
     }
-    // From here on it may be answered by others at any time; the waiter's reference keeps it.
-    repository_ask(op->repository, &op->want, &op->waiter);
+    // From here on it may be gone at any time, but for the waiter's reference while it isn't handed over.
+    int r = op->source->ask(op);
+    if (r == -EINPROGRESS)
+        return r;
+    if (!op_claim(op, PHASE_RUNNING)) {
+        op_unref(op);
+        return -EINPROGRESS;
+    }
+    fuse_req_interrupt_func(op->req, NULL, NULL); // waits for one that is running
+    return r;
 }
 
-// The library has let go of the waiter; its reference is ours now.
-static void op_ready(struct waiter *w, int error)
+static int op_run_again(struct op *op)
 {
-    struct op *op = (struct op *)w;
+    if (clock_ns() > op->deadline_ns)
+        return -ETIMEDOUT;
+    op->takes_errors = false;
+    log_request_set(op->unique);
+    state_work_begin(op->fs->state, op->unique);
+    session_request_set(op->unique, op->is_resent);
+    op_release(op);
+    int r = op->run(op);
+    state_work_end(op->fs->state);
+    return r;
+}
+
+// Of an op that is this thread's: runs it until it is answered or somebody else's.
+static void op_go_on(struct op *op, int r)
+{
     struct park *p = op->fs->park;
+    for (;;) {
+        if (r < 0 && op->takes_errors) {
+            op->source_error = r;
+            r = 0;
+        }
+        if (r == 0)
+            r = op_run_again(op);
+        op->source_error = 0;
+        if (r != -EINPROGRESS)
+            break;
+        r = op_ask(op);
+        if (r == -EINPROGRESS)
+            return;
+    }
+    if (r < 0)
+        op_reply_error(op, r);
+    park_remove(p, op);
+    op_unref(op);
+}
+
+// The source has let go of the waiter; its reference is ours now.
+void op_answered(struct op *op, int error)
+{
     if (!op_claim(op, PHASE_RUNNING)) {
         op_unref(op);
         return;
     }
     // Waits for an interrupt function that is running; after it none can, so that `run` may answer.
     fuse_req_interrupt_func(op->req, NULL, NULL);
-    log_request_set(op->unique);
-    state_work_begin(op->fs->state, op->unique);
-    session_request_set(op->unique, op->is_resent);
-    int r = error;
-    if (r == 0 && clock_ns() > op->deadline_ns)
-        r = -ETIMEDOUT;
-    if (r == 0) {
-        want_release(&op->want);
-        op->want = (struct want){0};
-        r = op->run(op);
-    }
-    state_work_end(op->fs->state);
-    if (r == -EINPROGRESS) {
-        op_ask(op);
-        return;
-    }
-    if (r < 0)
-        op_reply_error(op, r);
-    park_remove(p, op);
-    op_unref(op);
+    op_go_on(op, error);
 }
 
 static struct op *op_keep(const struct op *from)
@@ -174,6 +329,10 @@ static struct op *op_keep(const struct op *from)
     *op = *from;
     op->name_copy = memory_copy(from->name.data, from->name.size_bytes);
     op->name.data = op->name_copy;
+    op->to_name_copy = memory_copy(from->change.to_name.data, from->change.to_name.size_bytes);
+    op->change.to_name.data = op->to_name_copy;
+    op->change.data = NULL;
+    op->change.attr = NULL;
     op->wait_slot = state_wait_begin(from->fs->state, from->unique);
     atomic_init(&op->phase, PHASE_RUNNING);
     atomic_init(&op->is_interrupted, false);
@@ -189,7 +348,10 @@ static void park_add(struct park *p, struct op *op)
     if (p->first)
         p->first->previous = op;
     p->first = op;
-    pthread_cond_signal(&p->parked);
+    if (p->is_asleep) {
+        p->is_asleep = false;
+        pthread_cond_signal(&p->parked);
+    }
     lock_release(&p->lock);
     metric_add(METRIC_WAITERS, 1);
     metric_add(METRIC_REQUESTS_PARKED, 1);
@@ -199,14 +361,17 @@ void op_start(struct park *p, struct op *op)
 {
     int r = op->run(op);
     if (r != -EINPROGRESS) {
-        want_release(&op->want);
+        op_release(op);
+        cache_want_release(&op->cache_held);
         if (r < 0)
             op_reply_error(op, r);
         return;
     }
     struct op *kept = op_keep(op);
     park_add(p, kept);
-    op_ask(kept);
+    r = op_ask(kept);
+    if (r != -EINPROGRESS)
+        op_go_on(kept, r);
 }
 
 struct park *park_new(void)

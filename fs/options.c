@@ -244,6 +244,26 @@ static void set_cache_dir(struct options *o)
     o->has_own_cache_dir = true;
 }
 
+// By the trees it counts, not by where they are mounted: limits stay when a mount point changes.
+static void set_ledger_dir(struct options *o)
+{
+    BUFFER_CLEANUP key = {};
+    struct buffer path = {};
+    const char *base = getenv("XDG_STATE_HOME");
+    for (uint32_t i = 0; i < o->space_count; i++)
+        if (space_can_write(&o->spaces[i]))
+            buffer_format(&key, "%s\n", o->spaces[i].source);
+    if (geteuid() == 0)
+        buffer_append_string(&path, "/var/lib");
+    else if (base && base[0] == '/')
+        buffer_append_string(&path, base);
+    else
+        buffer_format(&path, "%s/.local/state", home_folder());
+    buffer_format(&path, "/butlerfs/%016" PRIx64, hash64(key.data, key.size_bytes));
+    o->ledger_dir = buffer_steal(&path);
+    o->has_own_ledger_dir = true;
+}
+
 // The last `config=` of the list names the file.
 static int read_config(const struct command *c, struct options *o, struct doc **ret_config,
                        char **ret_why)
@@ -280,12 +300,26 @@ static int make_spaces(const struct command *c, const struct doc *config, const 
         r = space_settle(s, o, source, c->base, ret_why);
     if (r < 0)
         return r;
+    if (space_can_write(s)) {
+        o->source = memory_copy(s->source, strlen(s->source));
+        return 0;
+    }
     bool is_path = !path_is_uri(source) && (source[0] == '/' || source[0] == '.');
     bool is_label = !path_is_uri(source) && (o->repository_index || o->repositories);
     if (is_path || !(is_label || path_is_uri(source)))
         o->source = path_absolute(c->base, source);
     else
         o->source = memory_copy(source, strlen(source));
+    return 0;
+}
+
+// The kernel asks for all locks of a mount, or for none; archives have no file to take them on.
+static int check_locks(const struct options *o, char **ret_why)
+{
+    for (uint32_t i = 0; o->locks_below && i < o->space_count; i++)
+        if (!space_can_write(&o->spaces[i]))
+            return why(ret_why, -EINVAL, "locks=backing: %s is an archive, which has no locks: mount homes and group spaces "
+                       "apart from archives", o->spaces[i].source);
     return 0;
 }
 
@@ -306,14 +340,19 @@ static int understand(struct command *c, struct options *o, struct space_options
         return why(ret_why, -EINVAL, "the mount point is empty");
     o->mountpoint = path_resolve(c->base, c->mountpoint, NULL);
     r = make_spaces(c, config, source, standard, o, ret_why);
+    if (r == 0)
+        r = check_locks(o, ret_why);
     if (r < 0)
         return r;
-    // Nothing here can be written, whatever `rw` mount(8) puts in front of every list.
-    o->mount_flags |= MS_RDONLY;
+    // Archives can't be written, whatever `rw` mount(8) puts in front of every list.
+    if (!options_can_change(o))
+        o->mount_flags |= MS_RDONLY;
     if (!o->cache_dir)
         set_cache_dir(o);
     cleanup(cleanup_free) char *cache_dir = o->cache_dir;
     o->cache_dir = path_resolve("/", cache_dir, NULL);
+    if (!o->ledger_dir && options_can_write(o))
+        set_ledger_dir(o);
     return 0;
 }
 
@@ -351,6 +390,8 @@ void options_free(struct options *o)
     free(o->mount_namespace);
     free(o->config_file);
     free(o->cache_dir);
+    free(o->ledger_dir);
+    free(o->quota_exempt);
     free(o->repository_index);
     free(o->repositories);
     free(o);

@@ -9,7 +9,7 @@
 
 #include "base/log.h"
 
-enum space_kind { SPACE_BUTLER, SPACE_S3 };
+enum space_kind { SPACE_BUTLER, SPACE_S3, SPACE_HOME, SPACE_GROUP };
 
 // One source shown in the mount. The ids and masks a space doesn't set are the mount's.
 struct space_options {
@@ -24,7 +24,30 @@ struct space_options {
     mode_t umask;
     bool open_as_owner;
     char **artifact_roots; // NULL-terminated list of absolute paths; may be NULL
+    // Of what is at s3:// and http(s):// (NULL: as environment and AWS's files have it)
+    int64_t list_time_ns;  // how long a bucket's listing counts as true
+    int64_t url_time_ns;   // how long a presigned URL may be good for; 0: none is given
+    char *endpoint;
+    char *region;
+    char *profile;
+    char *access_key, *secret_key, *session_token;
+    char *ca_bundle;
+    char *db_auth;         // logins at databases; NULL: as the environment has it
+    bool anonymous;
+    unsigned addressing;   // enum addressing
+    unsigned write;        // enum space_write
+    bool renames;
+    char *storage_class, *encryption, *encryption_key;
+    bool pays_requests;
+    // Of home and group spaces: what appears when it is looked for
+    char *provision;       // whose: numbers, ranges.h; NULL: nobody's
+    char *skeleton;        // what a new home is filled from
+    bool has_home_mode;
+    mode_t home_mode;
 };
+
+enum space_write { WRITE_OFF, WRITE_NEW, WRITE_REPLACE }; // of an S3 space
+enum addressing { ADDRESSING_AUTO, ADDRESSING_PATH, ADDRESSING_VIRTUAL };
 
 struct options {
     char *source;      // for /proc/mounts (fsname)
@@ -43,6 +66,20 @@ struct options {
     char *cache_dir;          // absolute; default: see butlerfs(8)
     bool has_own_cache_dir;   // the default: the folders above it may have to be made
     int64_t catalogue_size_bytes;
+    // bytes of objects: on disk, in memory, on the network
+    int64_t cache_size_bytes, cache_reserve_bytes, cache_pinned_bytes, cache_scrub_bytes;
+    uint32_t cache_files;
+    // quotas of home and group spaces
+    bool quota;
+    char *ledger_dir;         // absolute; default: see butlerfs(8); NULL: no space writes
+    bool has_own_ledger_dir;  // the default: the folders above it may have to be made
+    int64_t quota_checkpoint_ns;
+    int64_t quota_reserve_bytes;
+    char *quota_exempt;       // "1001:1002", or NULL
+    bool locks_below;         // locks are taken on the file system below, not kept by the kernel
+    int64_t memory_bytes, readahead_bytes, folder_ahead_bytes;
+    int64_t upload_memory_bytes, upload_part_bytes;
+    uint32_t connections, fetcher_count;
     char *repository_index;   // or NULL
     char *repositories;       // or NULL
     int64_t timeout_ns;       // the limit of any wait
@@ -61,8 +98,13 @@ struct options {
 // Reads the configuration file. Frees nothing on the way out: the process ends.
 int options_parse(int argc, char **argv, struct options **ret_options, char **ret_why);
 void options_free(struct options *o);
+bool space_can_write(const struct space_options *s); // home and group
+bool options_can_write(const struct options *o);     // any of its spaces
+bool options_writes_objects(const struct options *o); // any of its S3 spaces
+bool options_can_change(const struct options *o);    // any of both
 // What the daemon is to be started with, after its own path: "--daemon" and everything that was
 // resolved here, so that each of its lives begins with the same words whatever became of
-// environment, files and symlinks. NULL-terminated; options_arguments_free.
+// files and symlinks. NULL-terminated; options_arguments_free. Secrets, which `ps` would show, go into
+// this process's environment, which the supervisor and every life of the daemon inherit.
 char **options_daemon_arguments(const struct options *o);
 void options_arguments_free(char **arguments);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // options_daemon: see options_daemon.h.
-// 1. Nothing but the arguments is looked at: no file, no environment, no link.
+// 1. Nothing but the arguments, and the secrets in the environment, is looked at: no file, no link.
 // 2. A newer daemon understands an older one's arguments: an option that isn't known any more is
 //    skipped, one that is new has the table's default.
 #include "fs/options_daemon.h"
@@ -24,9 +24,46 @@ static void add_word(struct arguments *a, const char *word)
     a->words[a->count] = NULL;
 }
 
+// A secret of the i-th space stands in the environment, under this name.
+static void secret_name(const struct option_row *option, uint32_t space, struct buffer *to)
+{
+    buffer_format(to, "BUTLERFS_SECRET_%u_%s", space, option->name);
+}
+
+static void put_secret(const struct option_row *option, const struct options *o,
+                       const struct space_options *s)
+{
+    BUFFER_CLEANUP name = {}, value = {};
+    secret_name(option, (uint32_t)(s - o->spaces), &name);
+    if (option_get(option, o, s, 0, &value))
+        setenv(name.data, value.data ? value.data : "", 1);
+    else
+        unsetenv(name.data);
+}
+
+static int take_secrets(struct options *o, char **ret_why)
+{
+    for (uint32_t i = 0; i < o->space_count; i++)
+        for (const struct option_row *option = option_table; option->name; option++) {
+            BUFFER_CLEANUP name = {};
+            if (!option->is_secret)
+                continue;
+            secret_name(option, i, &name);
+            const char *value = getenv(name.data);
+            int r = value ? option_set(option, value, "/", o, &o->spaces[i], ret_why) : 0;
+            if (r < 0)
+                return r;
+        }
+    return 0;
+}
+
 static void add_set(struct arguments *a, const struct option_row *option, const struct options *o,
                     const struct space_options *s)
 {
+    if (option->is_secret) {
+        put_secret(option, o, s);
+        return;
+    }
     for (size_t i = 0;; i++) {
         BUFFER_CLEANUP value = {};
         if (!option_get(option, o, s, i, &value))
@@ -113,6 +150,8 @@ static int take_words(int argc, char **argv, struct options *o, const struct spa
         else if (strcmp(argv[i], "--space") == 0 && i + 1 < argc)
             r = take_space(argv[++i], standard, o, &s, ret_why);
     }
+    if (r >= 0)
+        r = take_secrets(o, ret_why);
     if (r < 0)
         return r;
     if (argc - i != 3 || o->space_count == 0)

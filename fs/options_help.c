@@ -10,8 +10,9 @@
 static const char head[] =
     "Usage: butlerfs SOURCE MOUNTPOINT [-f] [-o OPTION[=VALUE],...]\n"
     "\n"
-    "Shows a Butler repository as a read-only folder. SOURCE is a folder, a URI or a\n"
-    "label of the repository index; butlerfs goes to the background once MOUNTPOINT\n"
+    "Shows a Butler repository, a bucket or a tree of homes as a folder. SOURCE is a\n"
+    "folder, a URI or a label of the repository index, s3://BUCKET or home:FOLDER;\n"
+    "butlerfs goes to the background once MOUNTPOINT\n"
     "answers. `umount MOUNTPOINT` ends it, `butlerfsctl status MOUNTPOINT` says how\n"
     "it does. Also as `mount -t butlerfs SOURCE MOUNTPOINT`, in fstab and autofs.\n"
     "\n"

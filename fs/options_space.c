@@ -23,12 +23,27 @@ static char **copy_paths(char **paths)
     return copy;
 }
 
+#define TEXTS 13
+
+static void texts_of(struct space_options *s, char **ret_texts[TEXTS])
+{
+    char **all[TEXTS] = {&s->endpoint,   &s->region,        &s->profile,  &s->access_key,
+                         &s->secret_key, &s->session_token, &s->ca_bundle, &s->db_auth,
+                         &s->provision,  &s->skeleton,      &s->storage_class, &s->encryption,
+                         &s->encryption_key};
+    memcpy(ret_texts, all, sizeof all);
+}
+
 void space_copy_standards(const struct space_options *from, struct space_options *to)
 {
     *to = *from;
     to->name = NULL;
     to->source = NULL;
     to->artifact_roots = copy_paths(from->artifact_roots);
+    char **texts[TEXTS];
+    texts_of(to, texts);
+    for (int i = 0; i < TEXTS; i++)
+        *texts[i] = *texts[i] ? memory_copy(*texts[i], strlen(*texts[i])) : NULL;
 }
 
 void space_release(struct space_options *s)
@@ -36,6 +51,10 @@ void space_release(struct space_options *s)
     for (size_t i = 0; s->artifact_roots && s->artifact_roots[i]; i++)
         free(s->artifact_roots[i]);
     free(s->artifact_roots);
+    char **texts[TEXTS];
+    texts_of(s, texts);
+    for (int i = 0; i < TEXTS; i++)
+        free(*texts[i]);
     free(s->source);
     free(s->name);
 }
@@ -83,8 +102,51 @@ static bool scheme_is(const char *source, const char *scheme)
     return strncasecmp(source, scheme, n) == 0 && source[n] == ':';
 }
 
+bool space_can_write(const struct space_options *s)
+{
+    return s->kind == SPACE_HOME || s->kind == SPACE_GROUP;
+}
+
+bool options_can_write(const struct options *o)
+{
+    for (uint32_t i = 0; i < o->space_count; i++)
+        if (space_can_write(&o->spaces[i]))
+            return true;
+    return false;
+}
+
+bool options_writes_objects(const struct options *o)
+{
+    for (uint32_t i = 0; i < o->space_count; i++)
+        if (o->spaces[i].kind == SPACE_S3 && o->spaces[i].write != WRITE_OFF)
+            return true;
+    return false;
+}
+
+bool options_can_change(const struct options *o)
+{
+    return options_can_write(o) || options_writes_objects(o);
+}
+
+// "home:/export/home": the kind in front of a path.
+static const char *settle_prefix(struct space_options *s, const char *source)
+{
+    bool is_home = scheme_is(source, "home");
+    if (s->has_kind ? !space_can_write(s) : !(is_home || scheme_is(source, "group")))
+        return source;
+    bool has_prefix = is_home || scheme_is(source, "group");
+    if (!s->has_kind)
+        s->kind = is_home ? SPACE_HOME : SPACE_GROUP;
+    s->has_kind = true;
+    return has_prefix ? strchr(source, ':') + 1 : source;
+}
+
 static int settle_kind(struct space_options *s, const char *source, char **ret_why)
 {
+    if (space_can_write(s))
+        return path_is_uri(source) ? why(ret_why, -EINVAL, "source %s: a %s space is a folder of this machine",
+                                         source, s->kind == SPACE_HOME ? "home" : "group")
+                                   : 0;
     if (!s->has_kind) {
         bool is_butler = !path_is_uri(source) || scheme_is(source, "file") ||
                          text_ends(text_of(source), TEXT("butler.yaml"));
@@ -95,8 +157,8 @@ static int settle_kind(struct space_options *s, const char *source, char **ret_w
         s->kind = is_butler ? SPACE_BUTLER : SPACE_S3;
         s->has_kind = true;
     }
-    if (s->kind == SPACE_S3)
-        return why(ret_why, -EOPNOTSUPP, "source %s: S3 spaces are not supported yet", source);
+    if (s->kind == SPACE_S3 && !scheme_is(source, "s3"))
+        return why(ret_why, -EINVAL, "source %s: an S3 space is s3://BUCKET or s3://BUCKET/PREFIX", source);
     return 0;
 }
 
@@ -104,15 +166,17 @@ static int settle_kind(struct space_options *s, const char *source, char **ret_w
 static int settle_label(struct space_options *s, const struct repository_index *index,
                         const char *source, char **ret_why)
 {
-    struct repository_config *config = NULL;
-    int r = repository_config_read(source, index, &config, ret_why);
+    cleanup(cleanup_free) char *found = NULL;
+    int r = repository_locate(source, index, &found, ret_why);
     if (r < 0)
         return r;
-    struct text path = text_of(config->yaml_path);
+    struct text path = text_of(found);
+    if (path_is_uri(found)) {
+        s->source = take(found);
+        return 0;
+    }
     if (text_ends(path, TEXT("/butler.yaml")) && path.size_bytes > strlen("/butler.yaml"))
-        path.size_bytes -= strlen("/butler.yaml");
-    cleanup(cleanup_free) char *found = memory_copy(path.data, path.size_bytes);
-    repository_config_free(config);
+        found[path.size_bytes - strlen("/butler.yaml")] = '\0';
     s->source = path_resolve("/", found, NULL);
     return 0;
 }
@@ -120,6 +184,7 @@ static int settle_label(struct space_options *s, const struct repository_index *
 int space_settle(struct space_options *s, const struct options *o, const char *source,
                  const char *base, char **ret_why)
 {
+    source = settle_prefix(s, source);
     if (source[0] == '\0')
         return why(ret_why, -EINVAL, "the source is empty");
     int r = settle_kind(s, source, ret_why);
@@ -131,10 +196,10 @@ int space_settle(struct space_options *s, const struct options *o, const char *s
         s->source = memory_copy(source, strlen(source));
         return 0;
     }
-    struct repository_index index = {o->repository_index, o->repositories};
+    struct repository_index index = {.uri = o->repository_index, .text = o->repositories};
     bool is_relative = strncmp(source, "./", 2) == 0 || strncmp(source, "../", 3) == 0 ||
                        strcmp(source, ".") == 0 || strcmp(source, "..") == 0;
-    if (!is_relative && (index.uri || index.text))
+    if (!is_relative && !space_can_write(s) && (index.uri || index.text))
         return settle_label(s, &index, source, ret_why);
     s->source = path_resolve(base, source, NULL);
     return 0;

@@ -15,11 +15,15 @@ enum option_type {
     OPTION_USER,
     OPTION_GROUP,
     OPTION_UMASK,
+    OPTION_MODE,     // octal, of a folder that is made
     OPTION_PATH,     // of a file or folder; made absolute
     OPTION_PATHS,    // several, with ':' between them; they add up
+    OPTION_RANGES,   // of numbers of users or groups, kept as text
+    OPTION_USERS,    // several users by name or number, with ':' between them; kept as numbers
     OPTION_URI,      // a path that is made absolute, or a URI
     OPTION_TEXT,
     OPTION_CHOICE,   // a bool by one of two words: "false word|true word"
+    OPTION_WORD,     // one of several words, by its number: an unsigned
     OPTION_KIND,     // of space
     OPTION_LEVEL,    // of the log
 };
@@ -32,7 +36,8 @@ struct option_row {
     const char *value;      // what --help shows after '='; NULL: takes none
     const char *standard;   // the default, as one would write it; NULL: none
     const char *min, *max;  // bounds, as one would write them
-    const char *words;      // OPTION_CHOICE, OPTION_KIND: "a|b"
+    const char *words;      // OPTION_CHOICE, OPTION_WORD, OPTION_KIND: "a|b"
+    bool is_secret;         // never shown, and no argument of a process
     unsigned long bit;      // OPTION_FLAG
     bool on;                // OPTION_FLAG, OPTION_SWITCH: what it sets
     const char *environment; // gives the default where the option isn't given

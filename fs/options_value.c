@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "fs/options_table.h"
 #include "fs/path.h"
+#include "fs/ranges.h"
 #include "fs/why.h"
 
 static void *field_of(const struct option_row *option, struct options *o, struct space_options *s)
@@ -35,12 +36,18 @@ static int refuse_value(const struct option_row *option, const char *value, char
     else if (option->type == OPTION_USER || option->type == OPTION_GROUP)
         buffer_format(&allowed, "a number or the name of a %s that this machine knows",
                       option->type == OPTION_USER ? "user" : "group");
+    else if (option->type == OPTION_MODE)
+        buffer_format(&allowed, "octal digits from 0 to 7777");
+    else if (option->type == OPTION_RANGES)
+        buffer_format(&allowed, "numbers and ranges of them, such as 1000-59999:70000");
+    else if (option->type == OPTION_USERS)
+        buffer_format(&allowed, "numbers or names of users that this machine knows, such as root:backup");
     else
         buffer_format(&allowed, "%s", option->value ? option->value : "no value");
     if (!value)
         return why(ret_why, -EINVAL, "option %s needs a value; allowed: %s", option->name, allowed.data);
-    return why(ret_why, -EINVAL, "option %s=%s: not allowed; allowed: %s", option->name, value,
-               allowed.data);
+    return why(ret_why, -EINVAL, "option %s=%s: not allowed; allowed: %s", option->name,
+               option->is_secret ? "..." : value, allowed.data);
 }
 
 static int parse_number(const char *text, int base, uint64_t max, uint64_t *ret_number)
@@ -118,8 +125,23 @@ static void add_path(char ***paths, const char *base, const char *path)
     while (*paths && (*paths)[count])
         count++;
     *paths = memory_grow(*paths, count + 2, sizeof **paths);
-    (*paths)[count] = path_absolute(base, path);
+    (*paths)[count] = path_is_uri(path) ? memory_copy(path, strlen(path)) : path_absolute(base, path);
     (*paths)[count + 1] = NULL;
+}
+
+// Ends the path at the ':' behind it, which is none of a URI's own ("s3://", a port). The next one, or NULL.
+static char *cut_path(char *path)
+{
+    char *colon = strchr(path, ':');
+    if (colon && path_is_uri(path) && strncmp(colon, "://", 3) == 0) {
+        colon = strchr(colon + 3, ':');
+        while (colon && colon[1] >= '0' && colon[1] <= '9')
+            colon = strchr(colon + 1, ':');
+    }
+    if (!colon)
+        return NULL;
+    *colon = '\0';
+    return colon + 1;
 }
 
 // What can be said of paths is whether they are there at all.
@@ -129,10 +151,11 @@ static int set_path(const struct option_row *option, const char *value, const ch
         return -EINVAL;
     if (option->type == OPTION_PATHS) {
         cleanup(cleanup_free) char *copy = memory_copy(value, strlen(value));
-        char *rest = copy;
-        for (char *path; (path = strsep(&rest, ":"));)
+        for (char *path = copy, *next; path; path = next) {
+            next = cut_path(path);
             if (path[0])
                 add_path(field, base, path);
+        }
         return 0;
     }
     char **text = field;
@@ -140,6 +163,24 @@ static int set_path(const struct option_row *option, const char *value, const ch
     char *made = is_plain ? memory_copy(value, strlen(value)) : path_absolute(base, value);
     free(*text);
     *text = made;
+    return 0;
+}
+
+// Names become numbers once, here: a later life of the daemon may not be able to ask who they are.
+static int set_users(const char *value, char **text)
+{
+    cleanup(cleanup_free) char *copy = memory_copy(value, strlen(value));
+    BUFFER_CLEANUP numbers = {};
+    char *rest = copy;
+    for (char *word; (word = strsep(&rest, ":"));) {
+        uint64_t n = 0;
+        const struct passwd *user = NULL;
+        if (parse_number(word, 10, UINT32_MAX - 1, &n) < 0 && !(user = getpwnam(word)))
+            return -EINVAL;
+        buffer_format(&numbers, "%s%u", numbers.size_bytes ? ":" : "", user ? user->pw_uid : (uid_t)n);
+    }
+    free(*text);
+    *text = buffer_steal(&numbers);
     return 0;
 }
 
@@ -155,7 +196,11 @@ static int set_words(const struct option_row *option, const char *value, void *f
         *(bool *)field = index == 1;
         return 0;
     }
-    s->kind = index == 1 ? SPACE_S3 : SPACE_BUTLER;
+    if (option->type == OPTION_WORD) {
+        *(unsigned *)field = (unsigned)index;
+        return 0;
+    }
+    s->kind = (enum space_kind)index; // the words stand in its order
     s->has_kind = true;
     return 0;
 }
@@ -184,10 +229,26 @@ static int set_value(const struct option_row *option, const char *value, const c
             s->has_umask = true;
         }
         return r;
+    case OPTION_MODE:
+        r = parse_number(value, 8, 07777, &mask);
+        if (r >= 0) {
+            s->home_mode = (mode_t)mask;
+            s->has_home_mode = true;
+        }
+        return r;
     case OPTION_USER:
     case OPTION_GROUP:
         return set_id(option, value, s);
+    case OPTION_RANGES:
+        if (ranges_parse(value, NULL) < 0)
+            return -EINVAL;
+        free(*(char **)field);
+        *(char **)field = memory_copy(value, strlen(value));
+        return 0;
+    case OPTION_USERS:
+        return set_users(value, field);
     case OPTION_CHOICE:
+    case OPTION_WORD:
     case OPTION_KIND:
     case OPTION_LEVEL:
         return set_words(option, value, field, s);
@@ -276,10 +337,14 @@ bool option_get(const struct option_row *option, const struct options *o, const 
         return buffer_format(to, "%u", s->gid), s->has_gid;
     case OPTION_UMASK:
         return buffer_format(to, "%o", s->umask), s->has_umask;
+    case OPTION_MODE:
+        return buffer_format(to, "%o", s->home_mode), s->has_home_mode;
     case OPTION_CHOICE:
         return get_word(option, *(const bool *)field, to), true;
+    case OPTION_WORD:
+        return get_word(option, (int)*(const unsigned *)field, to), true;
     case OPTION_KIND:
-        return get_word(option, s->kind == SPACE_S3, to), true;
+        return get_word(option, (int)s->kind, to), true;
     case OPTION_LEVEL:
         return buffer_append_string(to, log_level_name(*(const enum log_level *)field)), true;
     default:

@@ -10,12 +10,14 @@
 #include <sys/capability.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 
 #include "base/cleanup.h"
 
 static const struct {
     cap_value_t capability;
     const char *reason;
+    bool is_for_writing; // of home and group spaces only, and only in the threads that serve them
 } kept[] = {
     {CAP_SYS_ADMIN, "FUSE_DEV_IOC_BACKING_OPEN: the kernel reads a local artifact by itself"},
     {CAP_SETUID, "an artifact is opened with the caller's user id (setfsuid)"},
@@ -24,12 +26,18 @@ static const struct {
     // the kernel checks. Not CAP_DAC_OVERRIDE: nothing is ever written into a repository, not even
     // SQLite's -wal and -shm files, which its owner could then no longer replace.
     {CAP_DAC_READ_SEARCH, "registries, and artifacts with open_as=owner, in folders closed to root by mode"},
+    // What a home's user may do was decided by the kernel (default_permissions) before we are asked.
+    {CAP_DAC_OVERRIDE, "an entry is made in a folder with its maker's user id", true},
+    {CAP_FOWNER, "modes and times are set for a file's owner", true},
+    {CAP_CHOWN, "an owner is changed for root, a group for a file's owner", true},
+    {CAP_FSETID, "a set-group-id bit that the caller may give stays", true},
+    {CAP_MKNOD, "devices are made for root, as on other file systems (nodev: nobody opens them)", true},
 };
 
-static bool is_kept(cap_value_t capability)
+static bool is_kept(cap_value_t capability, bool for_writing)
 {
     for (size_t i = 0; i < sizeof kept / sizeof *kept; i++)
-        if (kept[i].capability == capability)
+        if (kept[i].capability == capability && (for_writing || !kept[i].is_for_writing))
             return true;
     return false;
 }
@@ -42,26 +50,48 @@ static void cleanup_cap(cap_t *c)
 
 // The bounding set can only be narrowed with CAP_SETPCAP, which who isn't root doesn't have; then
 // no_new_privs alone does it.
-static void drop_bounding(void)
+static void drop_bounding(bool for_writing)
 {
     for (cap_value_t c = 0; cap_get_bound(c) >= 0; c++)
-        if (!is_kept(c))
+        if (!is_kept(c, for_writing))
             cap_drop_bound(c);
 }
 
-int privilege_reduce(void)
+static int keep(cap_t now, cap_t next, size_t i)
+{
+    const cap_value_t *c = &kept[i].capability;
+    cap_flag_value_t has = CAP_CLEAR;
+    cap_get_flag(now, *c, CAP_PERMITTED, &has);
+    if (has != CAP_SET)
+        return 0;
+    if (cap_set_flag(next, CAP_PERMITTED, 1, c, CAP_SET) < 0)
+        return -errno;
+    bool is_at_once = !kept[i].is_for_writing;
+    return is_at_once && cap_set_flag(next, CAP_EFFECTIVE, 1, c, CAP_SET) < 0 ? -errno : 0;
+}
+
+int privilege_raise_thread(void)
+{
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
+    if (syscall(SYS_capget, &header, data) < 0)
+        return -errno;
+    for (int i = 0; i < _LINUX_CAPABILITY_U32S_3; i++)
+        data[i].effective = data[i].permitted;
+    return syscall(SYS_capset, &header, data) < 0 ? -errno : 0;
+}
+
+int privilege_reduce(bool for_writing)
 {
     cleanup(cleanup_cap) cap_t now = cap_get_proc(), next = cap_init();
     if (!now || !next)
         return -errno;
-    drop_bounding();
+    drop_bounding(for_writing);
     cap_reset_ambient();
     for (size_t i = 0; i < sizeof kept / sizeof *kept; i++) {
-        cap_flag_value_t has = CAP_CLEAR;
-        cap_get_flag(now, kept[i].capability, CAP_PERMITTED, &has);
-        if (has == CAP_SET && (cap_set_flag(next, CAP_PERMITTED, 1, &kept[i].capability, CAP_SET) < 0 ||
-                               cap_set_flag(next, CAP_EFFECTIVE, 1, &kept[i].capability, CAP_SET) < 0))
-            return -errno;
+        int r = for_writing || !kept[i].is_for_writing ? keep(now, next, i) : 0;
+        if (r < 0)
+            return r;
     }
     if (cap_set_proc(next) < 0)
         return -errno;

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // reply.c: answers that the spaces share, and what the process holds of handles (fs.h).
 #include <errno.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #include "base/buffer.h"
 #include "base/clock.h"
 #include "base/metric.h"
 #include "fs/fs.h"
+#include "fs/space/space.h"
 
 #define CHUNK 64 // handles
 
@@ -31,13 +34,13 @@ void fs_stat(const struct fs_attr *a, struct stat *ret_stat)
     };
 }
 
-static void entry_fill(const struct fs *fs, uint64_t node, const struct fs_attr *a,
+static void entry_fill(const struct op *op, uint64_t node, const struct fs_attr *a,
                        struct fuse_entry_param *ret_entry)
 {
     *ret_entry = (struct fuse_entry_param){
         .ino = node,
-        .attr_timeout = fs->attr_timeout_s,
-        .entry_timeout = fs->entry_timeout_s,
+        .attr_timeout = op->space->timeout_s,
+        .entry_timeout = op->is_passing ? 0 : op->space->timeout_s,
     };
     fs_stat(a, &ret_entry->attr);
 }
@@ -47,15 +50,25 @@ int fs_reply_entry(struct op *op, uint64_t node, const struct fs_attr *a)
     struct fuse_entry_param entry;
     if (!node)
         return -ENFILE;
-    entry_fill(op->fs, node, a, &entry);
+    entry_fill(op, node, a, &entry);
     if (fuse_reply_entry(op->req, &entry) < 0)
         state_forget(op->fs->state, node, 1); // the caller was interrupted: the kernel doesn't count it
     return 0;
 }
 
+int fs_reply_create(struct op *op, uint64_t node, const struct fs_attr *a, const struct fuse_file_info *fi)
+{
+    struct fuse_entry_param entry;
+    entry_fill(op, node, a, &entry);
+    int r = fuse_reply_create(op->req, &entry, fi);
+    if (r < 0)
+        state_forget(op->fs->state, node, 1);
+    return r == -ENOENT ? r : 0;
+}
+
 int fs_reply_negative(struct op *op)
 {
-    struct fuse_entry_param entry = {.entry_timeout = op->fs->negative_timeout_s};
+    struct fuse_entry_param entry = {.entry_timeout = op->space->timeout_s};
     fuse_reply_entry(op->req, &entry);
     return 0;
 }
@@ -64,7 +77,50 @@ int fs_reply_attr(struct op *op, const struct fs_attr *a)
 {
     struct stat st;
     fs_stat(a, &st);
-    fuse_reply_attr(op->req, &st, op->fs->attr_timeout_s);
+    return fs_reply_stat(op, &st, NULL);
+}
+
+#if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 18)
+static struct statx_timestamp timestamp(struct timespec t)
+{
+    return (struct statx_timestamp){.tv_sec = t.tv_sec, .tv_nsec = (uint32_t)t.tv_nsec};
+}
+
+static void reply_statx(struct op *op, const struct stat *st, const struct timespec *birth)
+{
+    struct statx x = {
+        .stx_mask = STATX_BASIC_STATS | (birth ? STATX_BTIME : 0),
+        .stx_blksize = (uint32_t)st->st_blksize,
+        .stx_nlink = (uint32_t)st->st_nlink,
+        .stx_uid = st->st_uid,
+        .stx_gid = st->st_gid,
+        .stx_mode = (uint16_t)st->st_mode,
+        .stx_ino = st->st_ino,
+        .stx_size = (uint64_t)st->st_size,
+        .stx_blocks = (uint64_t)st->st_blocks,
+        .stx_atime = timestamp(st->st_atim),
+        .stx_mtime = timestamp(st->st_mtim),
+        .stx_ctime = timestamp(st->st_ctim),
+        .stx_rdev_major = major(st->st_rdev),
+        .stx_rdev_minor = minor(st->st_rdev),
+    };
+    if (birth)
+        x.stx_btime = timestamp(*birth);
+    fuse_reply_statx(op->req, 0, &x, op->space->timeout_s);
+}
+#endif
+
+int fs_reply_stat(struct op *op, const struct stat *st, const struct timespec *birth)
+{
+#if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 18)
+    if (op->is_statx) {
+        reply_statx(op, st, birth);
+        return 0;
+    }
+#else
+    (void)birth;
+#endif
+    fuse_reply_attr(op->req, st, op->space->timeout_s);
     return 0;
 }
 
@@ -80,7 +136,7 @@ bool fs_dirent(struct dirent_buffer *b, const char *name, uint64_t cookie, const
     struct fuse_entry_param entry;
     struct fs_attr own = *a; // the node may know better (an open file's size)
     uint64_t id = b->op->is_plus && node ? node(context, &own) : 0;
-    entry_fill(b->op->fs, id, &own, &entry);
+    entry_fill(b->op, id, &own, &entry);
     if (b->op->is_plus)
         fuse_add_direntry_plus(req, b->data + b->size_bytes, left, name, &entry, (off_t)cookie);
     else
@@ -130,7 +186,7 @@ bool fs_local_put_first(struct fs *fs, uint64_t fh, const struct local_handle *l
 {
     lock_scope(&fs->handles_lock);
     struct local_handle *l = local_at(fs, fh, true);
-    if (l->fh == fh && l->fd >= 0)
+    if (l->fh == fh && (l->fd >= 0 || l->cached))
         return false;
     *l = *local;
     l->fh = fh;

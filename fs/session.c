@@ -6,6 +6,7 @@
 //     the init handler is given the saved answer's.
 //  2. The descriptor libfuse reads is a dup of the supervisor's: the same open file, no clone.
 //  3. A request's `unique` is in the state's work table while a thread runs it.
+//  4. Unanswered requests are sent again before the first is received in this life.
 #include "fs/session.h"
 
 #include <errno.h>
@@ -15,6 +16,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
@@ -22,6 +24,7 @@
 #include "base/log.h"
 #include "base/metric.h"
 #include "base/queue.h"
+#include "fs/desk.h"
 
 // Newer than some distributions' headers; values are the kernel's ABI (include/uapi/linux/fuse.h).
 #define NOTIFY_RESEND 7
@@ -43,6 +46,9 @@ struct session {
     struct state *state;
     int fuse_fd;
     struct session_kernel kernel;
+    size_t max_write_bytes; // as agreed in INIT
+    bool is_written;     // users may write
+    struct desk desk;    // where workers receive
     atomic_bool stopping;
     atomic_uint running; // workers
     sem_t ended;         // posted by session_stop and by a worker that ends
@@ -173,6 +179,10 @@ static int init_answer(struct session *s, struct text init, int ours, bool is_fi
     if (n < (ssize_t)sizeof(struct fuse_out_header))
         return -EPROTO;
     int32_t error = ((const struct fuse_out_header *)answer)->error;
+    struct fuse_init_out out = {0};
+    size_t have = (size_t)n - sizeof(struct fuse_out_header);
+    memcpy(&out, answer + sizeof(struct fuse_out_header), have < sizeof out ? have : sizeof out);
+    s->max_write_bytes = out.max_write;
     if (is_first && write(s->fuse_fd, answer, (size_t)n) < 0)
         return -errno;
     return error;
@@ -258,23 +268,55 @@ static void request_run(struct session *s, struct fuse_buf *buf)
     state_work_end(s->state);
 }
 
+// What a worker receives into. What is written begins at a page, in one huge page if there are any: the kernel copies
+// it here page by page, and from here into the file. A kernel that copies a request into memory that isn't there yet
+// can be interrupted by our being killed, and then answers it EIO: so where users write, all of it is there. libfuse
+// takes as much as it agreed on.
+#define HEADER_ROOM (64u << 10)
+#define HUGE_PAGE_BYTES ((size_t)2 << 20)
+#define WRITE_HEADER_BYTES (sizeof(struct fuse_in_header) + sizeof(struct fuse_write_in))
+
+struct receiving {
+    char *memory; // NULL: libfuse's, as large as it likes
+    struct fuse_buf buf;
+};
+
+static void receiving_init(struct receiving *r, const struct session *s)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), size = page + s->max_write_bytes + HEADER_ROOM;
+    size = (size + HUGE_PAGE_BYTES - 1) / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;
+    r->memory = memory_aligned(size, HUGE_PAGE_BYTES);
+    madvise(r->memory, size, MADV_HUGEPAGE); // as a wish
+    memset(r->memory, 0, page + s->max_write_bytes + HEADER_ROOM);
+    r->buf.mem = r->memory + page - WRITE_HEADER_BYTES;
+}
+
+static void receiving_release(struct receiving *r)
+{
+    free(r->memory ? r->memory : r->buf.mem);
+}
+
 static void *worker_run(void *argument)
 {
     struct session *s = argument;
-    struct fuse_buf buf = {0};
+    struct receiving r = {0};
+    if (s->is_written)
+        receiving_init(&r, s);
     sigset_t wake;
     sigemptyset(&wake);
     sigaddset(&wake, SIGUSR1);
     pthread_sigmask(SIG_UNBLOCK, &wake, NULL);
     while (!atomic_load(&s->stopping) && !fuse_session_exited(s->fuse)) {
-        int n = fuse_session_receive_buf(s->fuse, &buf);
+        desk_enter(&s->desk);
+        int n = fuse_session_receive_buf(s->fuse, &r.buf);
+        desk_leave(&s->desk);
         if (n == -EINTR || n == -EAGAIN)
             continue;
         if (n <= 0)
             break;
-        request_run(s, &buf);
+        request_run(s, &r.buf);
     }
-    free(buf.mem);
+    receiving_release(&r);
     scratch_free();
     atomic_fetch_sub(&s->running, 1);
     sem_post(&s->ended);
@@ -286,12 +328,17 @@ static void wake_nothing(int signal)
     (void)signal;
 }
 
-int session_serve(struct session *s, uint32_t workers, bool *ret_unmounted)
+int session_serve(struct session *s, uint32_t workers, bool is_written, bool *ret_unmounted)
 {
+    s->is_written = is_written;
+    desk_init(&s->desk);
     struct sigaction action = {.sa_handler = wake_nothing}; // no SA_RESTART: read(2) must return
     sigaction(SIGUSR1, &action, NULL);
     cleanup(cleanup_free) pthread_t *threads = memory_new(workers * sizeof *threads);
     uint32_t started = 0;
+    // Before anybody receives: what a worker of ours has in work would be sent again, too, and done twice.
+    if (s->kernel.can_resend)
+        notify(s->fuse_fd, NOTIFY_RESEND);
     for (; started < workers; started++) {
         char name[24];
         snprintf(name, sizeof name, "worker/%u", started);
@@ -303,10 +350,9 @@ int session_serve(struct session *s, uint32_t workers, bool *ret_unmounted)
     }
     if (started == 0)
         return -EAGAIN;
-    if (s->kernel.can_resend)
-        notify(s->fuse_fd, NOTIFY_RESEND);
     while (sem_wait(&s->ended) < 0 && errno == EINTR)
         continue;
+    desk_close(&s->desk);
     // One has ended or all are to: the others block in read(2), and a signal may come just before it.
     while (atomic_load(&s->running)) {
         for (uint32_t i = 0; i < started; i++)
@@ -315,6 +361,7 @@ int session_serve(struct session *s, uint32_t workers, bool *ret_unmounted)
     }
     for (uint32_t i = 0; i < started; i++)
         pthread_join(threads[i], NULL);
+    desk_release(&s->desk);
     *ret_unmounted = fuse_session_exited(s->fuse) && !atomic_load(&s->stopping);
     return 0;
 }

@@ -27,8 +27,8 @@ const struct session_kernel *session_kernel(const struct session *s);
 struct fuse_session *session_fuse(struct session *s);
 
 // Receives with `workers` threads until the mount is gone or session_stop(); returns when all have
-// finished what they were answering. *ret_unmounted: the mount is gone.
-int session_serve(struct session *s, uint32_t workers, bool *ret_unmounted);
+// finished what they were answering. `is_written`: users may write. *ret_unmounted: the mount is gone.
+int session_serve(struct session *s, uint32_t workers, bool is_written, bool *ret_unmounted);
 void session_stop(struct session *s); // any thread; async-signal-safe
 
 // Invalidates every entry the kernel holds. -EOPNOTSUPP.

@@ -8,7 +8,7 @@
 //  3. Indexes (process memory) hold exactly the slots that are in use and not stale.
 //  4. A node's `opens` equals the number of handles that name it: repaired from them at start.
 //  5. Nothing in the file is a pointer, and every index read from it is checked against its table.
-#include "fs/state.h"
+#include "fs/state_internal.h"
 
 #include <errno.h>
 #include <stdatomic.h>
@@ -23,14 +23,13 @@
 #include "base/table.h"
 
 #define STATE_MAGIC 0x3153465245544c42ULL // "BLTERFS1"
-#define STATE_VERSION 1
+#define STATE_VERSION 3
 #define GIB (1ULL << 30)
 
 _Static_assert(sizeof(struct named_node) == 320, "state.h's layout is a format");
 _Static_assert(sizeof(struct file_node) == 104, "state.h's layout is a format");
 _Static_assert(sizeof(struct handle) == 64, "state.h's layout is a format");
-
-enum { TABLE_NAMED, TABLE_FILE, TABLE_HANDLE, TABLE_KINDS };
+_Static_assert(sizeof(struct home_node) == 192, "state_home.h's layout is a format");
 
 static const struct {
     uint64_t offset, length;
@@ -39,57 +38,19 @@ static const struct {
     [TABLE_NAMED] = {1 * GIB, 8 * GIB, sizeof(struct named_node)},
     [TABLE_FILE] = {9 * GIB, 8 * GIB, sizeof(struct file_node)},
     [TABLE_HANDLE] = {17 * GIB, 1 * GIB, sizeof(struct handle)},
+    [TABLE_HOME] = {18 * GIB, 16 * GIB, sizeof(struct home_node)},
 };
-#define STATE_BYTES (18 * GIB)
-
-#define WORK_SLOTS (STATE_THREADS_MAX + STATE_WAITS_MAX)
-
-struct suspect {
-    uint64_t unique;
-    uint32_t deaths;
-    uint32_t reserved;
-};
-
-struct state_header {
-    uint64_t magic;
-    uint32_t version;
-    uint32_t length;
-    uint64_t want;
-    uint32_t init_bytes;
-    uint32_t high[TABLE_KINDS]; // slots below were used at some time
-    uint8_t init[STATE_INIT_MAX];
-    _Atomic uint64_t work[WORK_SLOTS]; // unique of the request in work; 0: none. Threads, then waits
-    struct suspect suspects[WORK_SLOTS];
-};
-
-struct free_list {
-    uint32_t *slots;
-    size_t count, room;
-};
-
-struct state {
-    struct lock lock;            // everything below
-    uint8_t *map;
-    struct state_header *header; // in the map
-    struct free_list free[TABLE_KINDS];
-    struct table named, files;   // hash -> node id
-    _Atomic uint32_t threads;
-};
+#define STATE_BYTES (34 * GIB)
 
 // ---- ids ------------------------------------------------------------------------------------
 
-#define ID_FILE_BIT (1ULL << 39)
-#define ID_INDEX_MASK 0xffffffffULL
-#define ID_SEQUENCE_SHIFT 40
-#define ID_SEQUENCE_MASK 0x7fffffU // 23 bits: ids stay below 2^63
-
-static uint64_t id_make(int kind, uint32_t index, uint32_t sequence)
+uint64_t state_id(int kind, uint32_t index, uint32_t sequence)
 {
     return (uint64_t)(sequence & ID_SEQUENCE_MASK) << ID_SEQUENCE_SHIFT |
-           (kind == TABLE_FILE ? ID_FILE_BIT : 0) | index;
+           (kind == TABLE_FILE ? ID_FILE_BIT : kind == TABLE_HOME ? ID_HOME_BIT : 0) | index;
 }
 
-static void *slot_at(const struct state *s, int kind, uint32_t index)
+void *state_slot_at(const struct state *s, int kind, uint32_t index)
 {
     return s->map + layout[kind].offset + (uint64_t)index * layout[kind].slot_bytes;
 }
@@ -97,9 +58,9 @@ static void *slot_at(const struct state *s, int kind, uint32_t index)
 static struct named_node *named_at(const struct state *s, uint64_t id)
 {
     uint32_t index = id & ID_INDEX_MASK;
-    if (id & ID_FILE_BIT || index == 0 || index >= s->header->high[TABLE_NAMED])
+    if (id & (ID_FILE_BIT | ID_HOME_BIT) || index == 0 || index >= s->header->high[TABLE_NAMED])
         return NULL;
-    struct named_node *n = slot_at(s, TABLE_NAMED, index);
+    struct named_node *n = state_slot_at(s, TABLE_NAMED, index);
     if (n->kind == NODE_FREE || (n->sequence & ID_SEQUENCE_MASK) != id >> ID_SEQUENCE_SHIFT)
         return NULL;
     return n;
@@ -110,24 +71,24 @@ static struct file_node *file_at(const struct state *s, uint64_t id)
     uint32_t index = id & ID_INDEX_MASK;
     if (!(id & ID_FILE_BIT) || index == 0 || index >= s->header->high[TABLE_FILE])
         return NULL;
-    struct file_node *n = slot_at(s, TABLE_FILE, index);
+    struct file_node *n = state_slot_at(s, TABLE_FILE, index);
     if (n->kind != NODE_FILE || (n->sequence & ID_SEQUENCE_MASK) != id >> ID_SEQUENCE_SHIFT)
         return NULL;
     return n;
 }
 
-static struct handle *handle_at(const struct state *s, uint64_t fh)
+struct handle *state_handle_at(const struct state *s, uint64_t fh)
 {
     uint32_t index = fh & 0xffffffff;
     if (index == 0 || index >= s->header->high[TABLE_HANDLE])
         return NULL;
-    struct handle *h = slot_at(s, TABLE_HANDLE, index);
+    struct handle *h = state_slot_at(s, TABLE_HANDLE, index);
     return h->kind != HANDLE_FREE && h->sequence == fh >> 32 ? h : NULL;
 }
 
 // ---- slots ----------------------------------------------------------------------------------
 
-static void free_push(struct state *s, int kind, uint32_t index)
+void state_slot_free(struct state *s, int kind, uint32_t index)
 {
     struct free_list *f = &s->free[kind];
     if (f->count == f->room) {
@@ -138,7 +99,7 @@ static void free_push(struct state *s, int kind, uint32_t index)
 }
 
 // 0: the table is full.
-static uint32_t slot_take(struct state *s, int kind)
+uint32_t state_slot_take(struct state *s, int kind)
 {
     struct free_list *f = &s->free[kind];
     if (f->count)
@@ -195,14 +156,14 @@ static struct file_key key_of(const struct file_node *n)
 static void repair_named(struct state *s)
 {
     for (uint32_t i = STATE_ROOT + 1; i < s->header->high[TABLE_NAMED]; i++) {
-        struct named_node *n = slot_at(s, TABLE_NAMED, i);
-        if (n->kind == NODE_FREE || n->kind > NODE_README || n->name_bytes > STATE_NAME_MAX) {
+        struct named_node *n = state_slot_at(s, TABLE_NAMED, i);
+        if (n->kind == NODE_FREE || n->kind > NODE_NAME || n->name_bytes > STATE_NAME_MAX) {
             n->kind = NODE_FREE;
-            free_push(s, TABLE_NAMED, i);
+            state_slot_free(s, TABLE_NAMED, i);
             continue;
         }
         table_add(&s->named, hash_named(n->parent, (struct text){n->name, n->name_bytes}),
-                  id_make(TABLE_NAMED, i, n->sequence));
+                  state_id(TABLE_NAMED, i, n->sequence));
         metric_add(METRIC_NODES, 1);
     }
 }
@@ -210,10 +171,10 @@ static void repair_named(struct state *s)
 static void repair_files(struct state *s)
 {
     for (uint32_t i = 1; i < s->header->high[TABLE_FILE]; i++) {
-        struct file_node *n = slot_at(s, TABLE_FILE, i);
+        struct file_node *n = state_slot_at(s, TABLE_FILE, i);
         if (n->kind != NODE_FILE) {
             n->kind = NODE_FREE;
-            free_push(s, TABLE_FILE, i);
+            state_slot_free(s, TABLE_FILE, i);
             continue;
         }
         n->opens = 0; // counted again from the handles
@@ -221,28 +182,30 @@ static void repair_files(struct state *s)
         if (n->is_stale)
             continue;
         struct file_key k = key_of(n);
-        table_add(&s->files, hash_file(&k), id_make(TABLE_FILE, i, n->sequence));
+        table_add(&s->files, hash_file(&k), state_id(TABLE_FILE, i, n->sequence));
     }
 }
 
 static void repair_handles(struct state *s)
 {
     for (uint32_t i = 1; i < s->header->high[TABLE_HANDLE]; i++) {
-        struct handle *h = slot_at(s, TABLE_HANDLE, i);
+        struct handle *h = state_slot_at(s, TABLE_HANDLE, i);
         struct file_node *n = h->kind == HANDLE_FILE ? file_at(s, h->node) : NULL;
-        if (h->kind == HANDLE_FREE || h->kind > HANDLE_FOLDER || (h->kind == HANDLE_FILE && !n)) {
+        bool is_home = h->kind == HANDLE_HOME && state_home_repair_open(s, h);
+        if (h->kind == HANDLE_FREE || h->kind > HANDLE_HOME || (h->kind == HANDLE_FILE && !n) ||
+            (h->kind == HANDLE_HOME && !is_home)) {
             h->kind = HANDLE_FREE;
-            free_push(s, TABLE_HANDLE, i);
+            state_slot_free(s, TABLE_HANDLE, i);
             continue;
         }
         if (n) {
             n->opens++;
             n->mode = h->mode;
         }
-        metric_add(n ? METRIC_OPEN_FILES : METRIC_OPEN_FOLDERS, 1);
+        metric_add(h->kind == HANDLE_FOLDER ? METRIC_OPEN_FOLDERS : METRIC_OPEN_FILES, 1);
     }
     for (uint32_t i = 1; i < s->header->high[TABLE_FILE]; i++) {
-        struct file_node *n = slot_at(s, TABLE_FILE, i);
+        struct file_node *n = state_slot_at(s, TABLE_FILE, i);
         if (n->kind == NODE_FILE && n->opens == 0)
             n->mode = OPEN_NONE;
     }
@@ -272,6 +235,7 @@ static void header_make(struct state_header *h)
     h->high[TABLE_NAMED] = 2; // 0: no node, 1: the root
     h->high[TABLE_FILE] = 1;
     h->high[TABLE_HANDLE] = 1;
+    h->high[TABLE_HOME] = 1;
     h->magic = STATE_MAGIC;
 }
 
@@ -307,7 +271,9 @@ int state_open(int fd, struct state **ret_state, const char **ret_why)
     lock_init(&s->lock, LOCK_RANK_NODE, "nodes");
     repair_named(s);
     repair_files(s);
+    state_home_repair(s);
     repair_handles(s);
+    state_changes_keep(s);
     *ret_state = s;
     return 0;
 }
@@ -319,6 +285,7 @@ void state_close(struct state *s)
         free(s->free[kind].slots);
     table_release(&s->named);
     table_release(&s->files);
+    table_release(&s->homes);
     lock_release_memory(&s->lock);
     free(s);
 }
@@ -349,81 +316,6 @@ uint64_t state_saved_want(const struct state *s)
     return s->header->want;
 }
 
-// ---- requests in work -----------------------------------------------------------------------
-
-static _Thread_local uint32_t work_slot; // 1 + index; 0: none yet
-
-static _Atomic uint64_t *work_of_thread(struct state *s)
-{
-    if (work_slot == 0)
-        work_slot = 1 + atomic_fetch_add(&s->threads, 1) % STATE_THREADS_MAX;
-    return &s->header->work[work_slot - 1];
-}
-
-void state_work_begin(struct state *s, uint64_t unique)
-{
-    atomic_store_explicit(work_of_thread(s), unique, memory_order_relaxed);
-}
-
-void state_work_end(struct state *s)
-{
-    atomic_store_explicit(work_of_thread(s), 0, memory_order_relaxed);
-}
-
-uint32_t state_wait_begin(struct state *s, uint64_t unique)
-{
-    _Atomic uint64_t *waits = s->header->work + STATE_THREADS_MAX;
-    uint32_t start = (uint32_t)(unique / 2); // the kernel's numbers are even
-    for (uint32_t i = 0; i < STATE_WAITS_MAX; i++) {
-        uint64_t free_slot = 0;
-        uint32_t slot = (start + i) % STATE_WAITS_MAX;
-        if (atomic_compare_exchange_strong(&waits[slot], &free_slot, unique))
-            return slot;
-    }
-    return STATE_WAITS_MAX;
-}
-
-void state_wait_end(struct state *s, uint32_t slot)
-{
-    if (slot < STATE_WAITS_MAX)
-        atomic_store(&s->header->work[STATE_THREADS_MAX + slot], 0);
-}
-
-static void suspect_add(struct state_header *h, uint64_t unique)
-{
-    struct suspect *oldest = &h->suspects[0];
-    for (int i = 0; i < WORK_SLOTS; i++) {
-        if (h->suspects[i].unique == unique) {
-            h->suspects[i].deaths++;
-            return;
-        }
-        if (h->suspects[i].unique < oldest->unique)
-            oldest = &h->suspects[i];
-    }
-    *oldest = (struct suspect){.unique = unique, .deaths = 1};
-}
-
-void state_suspect(struct state *s, bool was_crash)
-{
-    _Atomic uint64_t *work = s->header->work;
-    for (int i = 0; i < WORK_SLOTS; i++) {
-        uint64_t unique = atomic_exchange(&work[i], 0);
-        if (!unique || !was_crash)
-            continue;
-        suspect_add(s->header, unique);
-        for (int j = i + 1; j < WORK_SLOTS; j++) // it may have waited and been run again: one death
-            atomic_compare_exchange_strong(&work[j], &(uint64_t){unique}, 0);
-    }
-}
-
-uint32_t state_deaths(const struct state *s, uint64_t unique)
-{
-    for (int i = 0; i < WORK_SLOTS; i++)
-        if (s->header->suspects[i].unique == unique)
-            return s->header->suspects[i].deaths;
-    return 0;
-}
-
 // ---- nodes ----------------------------------------------------------------------------------
 
 uint64_t state_ino_of_hash(uint64_t hash)
@@ -439,11 +331,11 @@ uint64_t state_ino(uint64_t parent_ino, struct text name)
 static uint64_t named_make(struct state *s, uint64_t parent, struct text name, enum node_kind kind,
                            uint16_t space)
 {
-    uint32_t index = slot_take(s, TABLE_NAMED);
+    uint32_t index = state_slot_take(s, TABLE_NAMED);
     const struct named_node *up = named_at(s, parent);
     if (index == 0)
         return 0;
-    struct named_node *n = slot_at(s, TABLE_NAMED, index);
+    struct named_node *n = state_slot_at(s, TABLE_NAMED, index);
     n->space = space;
     n->lookups = 1;
     n->parent = parent;
@@ -454,7 +346,7 @@ static uint64_t named_make(struct state *s, uint64_t parent, struct text name, e
     n->name[name.size_bytes] = 0;
     atomic_signal_fence(memory_order_seq_cst); // invariant 1: a kill sees stores in program order
     n->kind = (uint8_t)kind;
-    uint64_t id = id_make(TABLE_NAMED, index, n->sequence);
+    uint64_t id = state_id(TABLE_NAMED, index, n->sequence);
     table_add(&s->named, hash_named(parent, name), id);
     metric_add(METRIC_NODES, 1);
     return id;
@@ -466,8 +358,33 @@ static void named_free(struct state *s, uint64_t id, struct named_node *n)
     n->kind = NODE_FREE;
     atomic_signal_fence(memory_order_seq_cst);
     n->sequence++;
-    free_push(s, TABLE_NAMED, id & ID_INDEX_MASK);
+    state_slot_free(s, TABLE_NAMED, id & ID_INDEX_MASK);
     metric_add(METRIC_NODES, -1);
+}
+
+// Under the lock: finds or makes it, and counts one reference.
+static uint64_t named_hold(struct state *s, uint64_t parent, struct text name, enum node_kind kind,
+                           uint16_t space)
+{
+    struct named_key key = {parent, name};
+    uint64_t id = table_find(&s->named, hash_named(parent, name), same_named, &key, s);
+    if (!id)
+        return named_make(s, parent, name, kind, space);
+    struct named_node *n = named_at(s, id);
+    if (kind != NODE_NAME) // a folder of that name stays one
+        n->kind = (uint8_t)kind;
+    n->lookups++;
+    return id;
+}
+
+static void named_drop(struct state *s, uint64_t id, uint64_t references)
+{
+    struct named_node *n = named_at(s, id);
+    if (!n || id == STATE_ROOT)
+        return;
+    n->lookups -= references < n->lookups ? references : n->lookups;
+    if (n->lookups == 0)
+        named_free(s, id, n);
 }
 
 uint64_t state_named(struct state *s, uint64_t parent, struct text name, enum node_kind kind,
@@ -475,28 +392,21 @@ uint64_t state_named(struct state *s, uint64_t parent, struct text name, enum no
 {
     check(name.size_bytes <= STATE_NAME_MAX);
     lock_scope(&s->lock);
-    struct named_key key = {parent, name};
-    uint64_t id = table_find(&s->named, hash_named(parent, name), same_named, &key, s);
-    if (!id)
-        return named_make(s, parent, name, kind, space);
-    struct named_node *n = named_at(s, id);
-    n->kind = (uint8_t)kind;
-    n->lookups++;
-    return id;
+    return named_hold(s, parent, name, kind, space);
 }
 
 static uint64_t file_make(struct state *s, const struct file_key *key)
 {
-    uint32_t index = slot_take(s, TABLE_FILE);
+    uint32_t index = state_slot_take(s, TABLE_FILE);
     if (index == 0)
         return 0;
-    struct file_node *n = slot_at(s, TABLE_FILE, index);
+    struct file_node *n = state_slot_at(s, TABLE_FILE, index);
     uint32_t sequence = n->sequence;
     *n = (struct file_node){.sequence = sequence, .space = key->space, .component = key->component};
     memcpy(n->uuid, key->uuid, sizeof n->uuid);
     atomic_signal_fence(memory_order_seq_cst);
     n->kind = NODE_FILE;
-    uint64_t id = id_make(TABLE_FILE, index, sequence);
+    uint64_t id = state_id(TABLE_FILE, index, sequence);
     table_add(&s->files, hash_file(key), id);
     metric_add(METRIC_NODES, 1);
     return id;
@@ -507,11 +417,14 @@ static void file_free(struct state *s, uint64_t id, struct file_node *n)
     struct file_key key = key_of(n);
     if (!n->is_stale)
         table_remove(&s->files, hash_file(&key), id);
+    uint64_t name = n->name;
     n->kind = NODE_FREE;
     atomic_signal_fence(memory_order_seq_cst);
     n->sequence++;
-    free_push(s, TABLE_FILE, id & ID_INDEX_MASK);
+    state_slot_free(s, TABLE_FILE, id & ID_INDEX_MASK);
     metric_add(METRIC_NODES, -1);
+    if (name)
+        named_drop(s, name, 1);
 }
 
 uint64_t state_file(struct state *s, const struct file_key *key, uint64_t parent,
@@ -525,7 +438,7 @@ uint64_t state_file(struct state *s, const struct file_key *key, uint64_t parent
         return 0;
     struct file_node *n = file_at(s, id);
     // While it is open, and after it was, its store's own size is known better than the registry's.
-    if (n->opens == 0 && n->backing_ino == 0)
+    if (n->opens == 0 && n->artifact == 0)
         n->size_bytes = size_bytes;
     n->mtime_unix_ns = mtime_unix_ns;
     n->parent = parent;
@@ -534,10 +447,85 @@ uint64_t state_file(struct state *s, const struct file_key *key, uint64_t parent
     return id;
 }
 
+static void file_set_stale(struct state *s, uint64_t id, struct file_node *n)
+{
+    struct file_key key = key_of(n);
+    if (!n->is_stale)
+        table_remove(&s->files, hash_file(&key), id);
+    n->is_stale = 1;
+}
+
+// Its name's node: of the folder it is in now, which may have been forgotten and found again.
+static void object_rename(struct state *s, struct file_node *n, const struct object_name *name)
+{
+    const struct named_node *had = n->name ? named_at(s, n->name) : NULL;
+    if (had && had->parent == name->parent)
+        return;
+    uint64_t was = n->name;
+    n->name = named_hold(s, name->parent, name->name, NODE_NAME, n->space);
+    if (was)
+        named_drop(s, was, 1);
+}
+
+uint64_t state_object(struct state *s, const struct file_key *key, const struct object_name *name,
+                      struct file_node *ret_copy)
+{
+    check(name->name.size_bytes <= STATE_NAME_MAX);
+    lock_scope(&s->lock);
+    uint64_t id = table_find(&s->files, hash_file(key), same_file, key, s);
+    struct file_node *n = id ? file_at(s, id) : NULL;
+    if (n && n->opens > 0 && n->artifact != name->artifact) {
+        file_set_stale(s, id, n);
+        n = NULL;
+    }
+    if (!n) {
+        id = file_make(s, key);
+        n = id ? file_at(s, id) : NULL;
+    }
+    if (!n)
+        return 0;
+    object_rename(s, n, name);
+    n->artifact = name->artifact;
+    n->size_bytes = name->size_bytes;
+    n->mtime_unix_ns = name->mtime_unix_ns;
+    n->parent = name->parent;
+    n->lookups++;
+    *ret_copy = *n;
+    return id;
+}
+
+void state_wrote(struct state *s, uint64_t node, int64_t size_bytes, int64_t mtime_unix_ns, uint64_t artifact)
+{
+    lock_scope(&s->lock);
+    struct file_node *n = file_at(s, node);
+    if (!n)
+        return;
+    n->size_bytes = size_bytes;
+    n->mtime_unix_ns = mtime_unix_ns;
+    if (artifact)
+        n->artifact = artifact;
+}
+
+void state_set_stale(struct state *s, uint64_t node)
+{
+    lock_scope(&s->lock);
+    struct file_node *n = file_at(s, node);
+    if (n)
+        file_set_stale(s, node, n);
+}
+
+void state_set_stale_key(struct state *s, const struct file_key *key)
+{
+    lock_scope(&s->lock);
+    uint64_t id = table_find(&s->files, hash_file(key), same_file, key, s);
+    if (id)
+        file_set_stale(s, id, file_at(s, id));
+}
+
 void state_root(struct state *s, uint16_t space, uint64_t ino)
 {
     lock_scope(&s->lock);
-    struct named_node *n = slot_at(s, TABLE_NAMED, STATE_ROOT);
+    struct named_node *n = state_slot_at(s, TABLE_NAMED, STATE_ROOT);
     n->space = space;
     n->ino = ino;
     n->lookups = 1;
@@ -547,17 +535,17 @@ void state_root(struct state *s, uint16_t space, uint64_t ino)
 void state_forget(struct state *s, uint64_t node, uint64_t lookups)
 {
     lock_scope(&s->lock);
-    struct named_node *named = named_at(s, node);
-    struct file_node *file = named ? NULL : file_at(s, node);
-    uint64_t *count = named ? &named->lookups : file ? &file->lookups : NULL;
-    if (!count || node == STATE_ROOT)
+    if (node & ID_HOME_BIT) {
+        state_home_forget(s, node, lookups);
         return;
-    *count -= lookups < *count ? lookups : *count;
-    if (*count)
+    }
+    struct file_node *file = file_at(s, node);
+    if (!file) {
+        named_drop(s, node, lookups);
         return;
-    if (named)
-        named_free(s, node, named);
-    else if (file->opens == 0) // else its last release comes first; it leaks with the mount at worst
+    }
+    file->lookups -= lookups < file->lookups ? lookups : file->lookups;
+    if (file->lookups == 0 && file->opens == 0) // else its last release comes first; it leaks with the mount at worst
         file_free(s, node, file);
 }
 
@@ -565,6 +553,8 @@ enum node_kind state_kind(struct state *s, uint64_t node)
 {
     lock_scope(&s->lock);
     const struct named_node *n = named_at(s, node);
+    if (!n && state_home_at(s, node))
+        return NODE_HOME;
     return n ? (enum node_kind)n->kind : file_at(s, node) ? NODE_FILE : NODE_FREE;
 }
 
@@ -591,7 +581,8 @@ uint16_t state_space(struct state *s, uint64_t node)
     lock_scope(&s->lock);
     const struct named_node *n = named_at(s, node);
     const struct file_node *f = n ? NULL : file_at(s, node);
-    return n ? n->space : f ? f->space : UINT16_MAX;
+    const struct home_node *h = n || f ? NULL : state_home_at(s, node);
+    return n ? n->space : f ? f->space : h ? h->space : UINT16_MAX;
 }
 
 #define DEPTH_MAX 4096
@@ -639,7 +630,7 @@ void state_each_idle_file(struct state *s, state_update *each, void *context)
 {
     lock_scope(&s->lock);
     for (uint32_t i = 1; i < s->header->high[TABLE_FILE]; i++) {
-        struct file_node *n = slot_at(s, TABLE_FILE, i);
+        struct file_node *n = state_slot_at(s, TABLE_FILE, i);
         if (n->kind == NODE_FILE && n->opens == 0)
             each(n, context);
     }
@@ -670,14 +661,14 @@ int state_open_handle(struct state *s, enum handle_kind kind, uint64_t node, uin
     struct file_node *n = kind == HANDLE_FILE ? file_at(s, node) : NULL;
     if (kind == HANDLE_FILE && !n)
         return -ESTALE;
-    uint32_t index = slot_take(s, TABLE_HANDLE);
+    uint32_t index = state_slot_take(s, TABLE_HANDLE);
     if (index == 0)
         return -ENFILE;
-    struct handle *h = slot_at(s, TABLE_HANDLE, index);
+    struct handle *h = state_slot_at(s, TABLE_HANDLE, index);
     *h = (struct handle){.sequence = h->sequence, .node = node, .unique = unique};
     int r = n ? file_open(s, h, n, opening, context) : 0;
     if (r < 0) {
-        free_push(s, TABLE_HANDLE, index);
+        state_slot_free(s, TABLE_HANDLE, index);
         return r;
     }
     atomic_signal_fence(memory_order_seq_cst);
@@ -691,7 +682,7 @@ uint64_t state_find_handle(struct state *s, uint64_t unique)
 {
     lock_scope(&s->lock);
     for (uint32_t i = 1; i < s->header->high[TABLE_HANDLE]; i++) {
-        const struct handle *h = slot_at(s, TABLE_HANDLE, i);
+        const struct handle *h = state_slot_at(s, TABLE_HANDLE, i);
         if (h->kind != HANDLE_FREE && h->unique == unique)
             return (uint64_t)h->sequence << 32 | i;
     }
@@ -701,7 +692,7 @@ uint64_t state_find_handle(struct state *s, uint64_t unique)
 bool state_get_handle(struct state *s, uint64_t fh, struct handle *ret_copy)
 {
     lock_scope(&s->lock);
-    const struct handle *h = handle_at(s, fh);
+    const struct handle *h = state_handle_at(s, fh);
     if (h)
         *ret_copy = *h;
     return h;
@@ -710,18 +701,26 @@ bool state_get_handle(struct state *s, uint64_t fh, struct handle *ret_copy)
 void state_set_listing(struct state *s, uint64_t fh, uint64_t generation, uint64_t epoch)
 {
     lock_scope(&s->lock);
-    struct handle *h = handle_at(s, fh);
+    struct handle *h = state_handle_at(s, fh);
     if (h) {
         h->epoch = epoch;
         h->generation = generation;
     }
 }
 
+void state_set_flags(struct state *s, uint64_t fh, uint32_t flags)
+{
+    lock_scope(&s->lock);
+    struct handle *h = state_handle_at(s, fh);
+    if (h)
+        h->flags = flags;
+}
+
 bool state_close_handle(struct state *s, uint64_t fh, struct handle *ret_was, state_update *last,
                         void *context)
 {
     lock_scope(&s->lock);
-    struct handle *h = handle_at(s, fh);
+    struct handle *h = state_handle_at(s, fh);
     if (!h)
         return false;
     *ret_was = *h;
@@ -730,7 +729,7 @@ bool state_close_handle(struct state *s, uint64_t fh, struct handle *ret_was, st
     h->kind = HANDLE_FREE;
     atomic_signal_fence(memory_order_seq_cst);
     h->sequence++;
-    free_push(s, TABLE_HANDLE, fh & 0xffffffff);
+    state_slot_free(s, TABLE_HANDLE, fh & 0xffffffff);
     if (n && n->opens && --n->opens == 0) {
         last(n, context);
         if (n->lookups == 0) // its FORGET came first
@@ -752,7 +751,7 @@ void state_each_handle(struct state *s,
     uint32_t high = s->header->high[TABLE_HANDLE];
     lock_release(&s->lock);
     for (uint32_t i = 1; i < high; i++) {
-        struct handle copy = *(struct handle *)slot_at(s, TABLE_HANDLE, i);
+        struct handle copy = *(struct handle *)state_slot_at(s, TABLE_HANDLE, i);
         if (copy.kind != HANDLE_FREE)
             each((uint64_t)copy.sequence << 32 | i, &copy, context);
     }

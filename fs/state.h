@@ -10,7 +10,9 @@
 // A node id is a number: sequence, table, index. It is given to a stored thing, survives the process
 // and is freed by FORGET; an id of an earlier sequence is known to be old.
 //   named nodes (folders, links, README.txt): (parent, name), a folder's node belongs to its path;
-//   file nodes: (space, dataset, component), one node whatever path leads to it.
+//   file nodes: (space, dataset, component), one node whatever path leads to it; or (space, object),
+//   which has a named node of its own that says what it is called and that the kernel never sees;
+//   home nodes (state_home.h): (space, file handle), whatever path leads to it.
 //
 // Lost with a death: a FORGET that was read and not carried out leaks its node until the mount ends.
 #pragma once
@@ -24,7 +26,7 @@
 #define STATE_THREADS_MAX 128
 #define STATE_WAITS_MAX 896
 
-enum node_kind { NODE_FREE, NODE_FOLDER, NODE_LINK, NODE_README, NODE_FILE };
+enum node_kind { NODE_FREE, NODE_FOLDER, NODE_LINK, NODE_README, NODE_NAME, NODE_FILE, NODE_HOME };
 
 // How a file node is open; the kernel allows no mixture on one inode:
 //
@@ -53,20 +55,21 @@ struct file_node {
     uint8_t mode;          // enum open_mode
     uint16_t space;
     uint64_t lookups;
-    uint8_t uuid[16];
+    uint8_t uuid[16];      // of the dataset; of an object: hash128 of its key
     uint64_t component;    // hash64 of its name; 0: the whole dataset
     int64_t size_bytes;
     int64_t mtime_unix_ns;
     uint64_t parent;       // the folder it was last seen in
     uint32_t opens;        // derived from the handles
     int32_t backing_id;    // registered with the kernel; 0: none
-    uint64_t backing_dev, backing_ino; // the artifact that is open, while opens > 0
-    int64_t backing_mtime_ns;          // of the artifact when the kernel's pages were read
+    uint64_t artifact;     // a hash: which file, or version of an object, is or was last open; 0: none yet
+    uint64_t pages;        // a hash: which bytes of it the kernel's pages were read from
+    uint64_t name;         // of an object: its NODE_NAME; 0
     uint8_t is_stale;      // its artifact was replaced: no name leads here any more
     uint8_t reserved[7];
 };
 
-enum handle_kind { HANDLE_FREE, HANDLE_FILE, HANDLE_FOLDER };
+enum handle_kind { HANDLE_FREE, HANDLE_FILE, HANDLE_FOLDER, HANDLE_HOME };
 
 struct handle {
     uint32_t sequence;
@@ -77,7 +80,9 @@ struct handle {
     uint64_t unique;       // of the OPEN request that made it: a resent one finds it again
     uint64_t generation;   // of a folder's listing (meta); 0: none
     uint64_t epoch;        // of a folder's listing
-    uint64_t padding[3];
+    uint32_t flags;        // what it was opened with (open(2)): HANDLE_HOME, and a HANDLE_FILE for writing
+    uint32_t more_reserved;
+    uint64_t padding[2];
 };
 
 struct state;
@@ -104,6 +109,23 @@ void state_wait_end(struct state *s, uint32_t slot);
 void state_suspect(struct state *s, bool was_crash);
 uint32_t state_deaths(const struct state *s, uint64_t unique);
 
+// Requests that change something, so that one that comes again is not carried out twice. What a thread
+// does is written down before it and, with its result, after it and before the reply: so a request that
+// comes again was never begun, or is done with this result, or was cut off in between (then whoever
+// carries it out looks at what there is).
+enum change_phase { CHANGE_NONE, CHANGE_BEGUN, CHANGE_DONE };
+struct change {
+    uint64_t unique;   // 0: none
+    uint64_t detail;   // the verb's own, of the time before
+    uint64_t node;     // DONE: what it made, its look-up counted; 0
+    int32_t result;    // DONE
+    uint32_t phase;    // enum change_phase
+};
+void state_change_begin(struct state *s, uint64_t unique, uint64_t detail); // on this thread
+void state_change_end(struct state *s, int result, uint64_t node);
+// What an earlier life knew of it. CHANGE_NONE: nothing.
+enum change_phase state_change_find(const struct state *s, uint64_t unique, struct change *ret_change);
+
 // st_ino of anything that has a name: from its folder's and the name, or of another hash; never that of
 // a mount's root, nor 0.
 uint64_t state_ino(uint64_t parent_ino, struct text name);
@@ -120,6 +142,22 @@ struct file_key {
 };
 uint64_t state_file(struct state *s, const struct file_key *key, uint64_t parent,
                     int64_t size_bytes, int64_t mtime_unix_ns, struct file_node *ret_copy);
+// The same of an object that is called `name` in `parent`. `artifact`: its version as it is now; a
+// node that is open in another one becomes stale, and the name leads to a new one.
+struct object_name {
+    uint64_t parent;
+    struct text name;
+    uint64_t artifact;
+    int64_t size_bytes;
+    int64_t mtime_unix_ns;
+};
+uint64_t state_object(struct state *s, const struct file_key *key, const struct object_name *name,
+                      struct file_node *ret_copy);
+// It was written to by who has it open. `artifact` 0: as it was.
+void state_wrote(struct state *s, uint64_t node, int64_t size_bytes, int64_t mtime_unix_ns, uint64_t artifact);
+// No name leads to it any more: who looks its name up gets another node.
+void state_set_stale(struct state *s, uint64_t node);
+void state_set_stale_key(struct state *s, const struct file_key *key); // the same of that key's, if it has one
 void state_root(struct state *s, uint16_t space, uint64_t ino);
 void state_forget(struct state *s, uint64_t node, uint64_t lookups);
 enum node_kind state_kind(struct state *s, uint64_t node); // NODE_FREE: unknown or old
@@ -133,8 +171,8 @@ int state_path(struct state *s, uint64_t node, uint16_t space,
 void state_set_cached_epoch(struct state *s, uint64_t node, uint64_t epoch);
 
 // What opening and closing do to a file node runs under the lock, in one step with the handle, so that
-// no other open or release comes between. It may change mode, size_bytes, backing_* and is_stale (which
-// takes the node out of the index), and must not block beyond an ioctl on /dev/fuse.
+// no other open or release comes between. It may change mode, size_bytes, backing_id, artifact, pages and
+// is_stale (which takes the node out of the index), and must not block beyond an ioctl on /dev/fuse.
 typedef int state_update(struct file_node *n, void *context);
 
 // Handles. fh: sequence and index. `opening` (NULL for folders) may refuse: its -errno is the answer.
@@ -147,6 +185,7 @@ void state_set_listing(struct state *s, uint64_t fh, uint64_t generation, uint64
 // false: it was closed before (a resent RELEASE).
 bool state_close_handle(struct state *s, uint64_t fh, struct handle *ret_was, state_update *last,
                         void *context);
+void state_set_flags(struct state *s, uint64_t fh, uint32_t flags);
 uint32_t state_handle_index(uint64_t fh); // for tables of the process beside it
 // Calls `each` for every open handle (at start, to rebuild what the process holds).
 void state_each_handle(struct state *s, void (*each)(uint64_t fh, const struct handle *h, void *context),

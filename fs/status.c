@@ -10,9 +10,14 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/metric.h"
+#include "cache/fetcher.h"
 #include "config.h"
 #include "fs/daemon.h"
 #include "fs/space/space.h"
+#include "fs/verb_cache.h"
+#include "fs/verb_home.h"
+#include "fs/verb_object.h"
+#include "fs/verb_quota.h"
 
 static void put_modes(const struct fs *fs, struct doc *reply)
 {
@@ -72,6 +77,21 @@ static void put_catalogue(struct catalogue *c, struct doc *reply)
     doc_put(reply, "catalogue", m);
 }
 
+static void put_bytes(struct fs *fs, struct doc *reply)
+{
+    struct doc *cache = doc_new(DOC_MAP), *network = doc_new(DOC_MAP), *uploads = doc_new(DOC_MAP);
+    cache_status(fs->cache, cache);
+    fetchers_status(fs->fetchers, network);
+    doc_put(reply, "cache", cache);
+    doc_put(reply, "network", network);
+    if (options_can_change(fs->options)) {
+        uploads_status(fs->uploads, uploads);
+        doc_put(reply, "uploads", uploads);
+    } else {
+        doc_free(uploads);
+    }
+}
+
 static void put_counters(struct doc *reply)
 {
     struct doc *m = doc_new(DOC_MAP);
@@ -98,6 +118,7 @@ static int verb_status(const struct doc *request, struct doc *reply, void *conte
     put_kernel(c->fs, reply);
     put_spaces(c->fs, reply);
     put_catalogue(c->catalogue, reply);
+    put_bytes(c->fs, reply);
     put_counters(reply);
     return 0;
 }
@@ -148,10 +169,33 @@ static int verb_refresh(const struct doc *request, struct doc *reply, void *cont
     return 0;
 }
 
+static int verb_explain(struct op *op, const struct doc *request, struct doc *reply)
+{
+    return op->space->ops->explain ? op->space->ops->explain(op, request, reply) : -EOPNOTSUPP;
+}
+
+static int verb_find(struct op *op, const struct doc *request, struct doc *reply)
+{
+    return op->space->ops->find ? op->space->ops->find(op, request, reply) : -EOPNOTSUPP;
+}
+
 const struct control_verb status_verbs[] = {
-    {"status", CONTROL_ANYONE, "what is mounted, in which modes, how fresh and how full", verb_status},
-    {"log-level", CONTROL_ADMIN, "changes the log level of the running daemon", verb_log_level},
-    {"upgrade", CONTROL_ADMIN, "starts the installed version in place of the running one", verb_upgrade},
-    {"refresh", CONTROL_ANYONE, "asks the registries at once whether they changed", verb_refresh},
-    {NULL, CONTROL_ADMIN, NULL, NULL},
+    {"status", CONTROL_ANYONE, "what is mounted, in which modes, how fresh and how full", verb_status, NULL},
+    {"log-level", CONTROL_ADMIN, "changes the log level of the running daemon", verb_log_level, NULL},
+    {"upgrade", CONTROL_ADMIN, "starts the installed version in place of the running one", verb_upgrade, NULL},
+    {"refresh", CONTROL_ANYONE, "asks the registries at once whether they changed", verb_refresh, NULL},
+    {"explain", CONTROL_ANYONE, "what an entry of a folder is, or why it isn't there", NULL, verb_explain},
+    {"url", CONTROL_ANYONE, "a URL by which anybody can read the object behind a file, or make one", NULL, verb_url},
+    {"warm", CONTROL_ANYONE, "brings a file into the cache", NULL, verb_warm},
+    {"evict", CONTROL_ADMIN, "forgets what is kept of a file", NULL, verb_evict},
+    {"cache-stats", CONTROL_ADMIN, "what is kept of objects, and what is on its way", verb_cache_stats, NULL},
+    {"cache-list", CONTROL_ADMIN, "the objects that are kept", verb_cache_list, NULL},
+    {"cache-verify", CONTROL_ADMIN, "checks all that is kept", verb_cache_verify, NULL},
+    {"home-create", CONTROL_ADMIN, "makes a home or a group's folder", verb_home_create},
+    {"quota-set", CONTROL_ADMIN, "limits of a user, a group or a tree", verb_quota_set},
+    {"quota-report", CONTROL_ANYONE, "limits and usage", .run_for = verb_quota_report},
+    {"quota-check", CONTROL_ADMIN, "counts usage again", verb_quota_check},
+    {"quota-tree", CONTROL_ADMIN, "a folder's number as a tree", NULL, verb_quota_tree},
+    {"find", CONTROL_ANYONE, "datasets of a collection by an expression, a page of paths", NULL, verb_find},
+    {NULL, CONTROL_ADMIN, NULL, NULL, NULL},
 };

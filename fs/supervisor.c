@@ -103,6 +103,7 @@ static void announce(struct supervisor *s)
     supervisor_pass_errors(s, true);
     s->was_ready = true;
     supervisor_release_errors(s);
+    supervisor_raise_read_ahead(s);
     notify_systemd();
     if (s->is_foreground)
         return;
@@ -152,6 +153,15 @@ static void upgrade(struct supervisor *s)
     begin_upgrade(s);
 }
 
+// It ends, but has something to finish. Who asks twice for a stop doesn't wait.
+static void on_busy(struct supervisor *s)
+{
+    if (s->phase == PHASE_UPGRADING && s->deadline_ns != INT64_MAX)
+        s->deadline_ns = now_ns() + UPGRADE_LIMIT;
+    else if (s->phase == PHASE_STOPPING && s->deadline_ns > now_ns() && s->deadline_ns != INT64_MAX)
+        s->deadline_ns = now_ns() + STOP_LIMIT;
+}
+
 static void on_channel(struct supervisor *s)
 {
     char word[64];
@@ -166,6 +176,8 @@ static void on_channel(struct supervisor *s)
         on_ready(s, strcmp(word, DAEMON_SAYS_READY) == 0);
     else if (strcmp(word, DAEMON_SAYS_UPGRADE) == 0)
         upgrade(s);
+    else if (strcmp(word, DAEMON_SAYS_BUSY) == 0)
+        on_busy(s);
     if (s->wants_upgrade && s->phase == PHASE_SERVING)
         upgrade(s);
 }
@@ -391,6 +403,8 @@ static bool take_arguments(struct supervisor *s, int argc, char **argv)
     s->ready_fd = number_of(argc, argv, "ready-fd", -1);
     s->channel_fd = number_of(argc, argv, "channel-fd", -1);
     s->error_fd = number_of(argc, argv, "error-fd", -1);
+    s->parking_fds[0] = number_of(argc, argv, "parking-in-fd", -1);
+    s->parking_fds[1] = number_of(argc, argv, "parking-out-fd", -1);
     s->daemon = number_of(argc, argv, "daemon-pid", 0);
     s->life = (uint32_t)number_of(argc, argv, "life", 0);
     s->is_foreground = number_of(argc, argv, "foreground", 0);
@@ -420,6 +434,17 @@ static void lower_oom_score(struct supervisor *s)
     close(fd);
 }
 
+// Without one, open files without a name don't outlive the daemon where the kernel doesn't hold them.
+static void open_parking(struct supervisor *s)
+{
+    int room = 4 << 20, pair[2];
+    if (s->parking_fds[0] >= 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+        return;
+    if (setsockopt(pair[0], SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof room) < 0) // else what the system allows
+        setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
+    memcpy(s->parking_fds, pair, sizeof pair);
+}
+
 // Signals are read, never handled; a pipe without a reader is an error, not the end.
 static void prepare_process(struct supervisor *s)
 {
@@ -435,7 +460,9 @@ static void prepare_process(struct supervisor *s)
         abort();
     openlog("butlerfs-supervisor", LOG_PID, LOG_DAEMON);
     lower_oom_score(s);
-    const int fds[] = {s->fuse_fd, s->control_fd, s->state_fd, s->ready_fd, s->channel_fd, s->error_fd};
+    open_parking(s);
+    const int fds[] = {s->fuse_fd,    s->control_fd, s->state_fd,       s->ready_fd,
+                       s->channel_fd, s->error_fd,   s->parking_fds[0], s->parking_fds[1]};
     for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
         if (fds[i] >= 0)
             fcntl(fds[i], F_SETFD, FD_CLOEXEC);

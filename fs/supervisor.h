@@ -47,6 +47,7 @@ struct supervisor {
     int start_limit_ms;      // a start that takes longer is ended; tests have less patience
     char **daemon_argv;      // path, "--daemon", ...; NULL-terminated
     int fuse_fd, state_fd, control_fd;
+    int parking_fds[2];      // a SOCK_SEQPACKET pair that only daemons use (parking.h); -1: there is none
     int ready_fd;            // to the waiting command: a byte when the mount answers; -1 after that
     // Own.
     enum phase phase;
@@ -95,3 +96,5 @@ int supervisor_unmount(struct supervisor *s);
 void supervisor_abort(struct supervisor *s);
 // Waits for a child that can't be trusted to end; killed after `limit_ms`. Its status or -ETIMEDOUT.
 int supervisor_wait_child(pid_t child, int limit_ms);
+// After INIT: lets the kernel read further ahead than it does by itself.
+void supervisor_raise_read_ahead(const struct supervisor *s);

@@ -96,15 +96,21 @@ void supervisor_pass_errors(struct supervisor *s, bool all)
 }
 
 // Puts the descriptors where daemon.h says, whatever numbers they had, and nothing else.
-static void place_descriptors(const int from[4])
+#define PLACES (DAEMON_FD_PARKING_OUT - DAEMON_FD_FUSE + 1)
+
+static void place_descriptors(const int from[PLACES])
 {
-    int high[4];
-    for (int i = 0; i < 4; i++)
+    int high[PLACES];
+    for (int i = 0; i < PLACES; i++)
         high[i] = fcntl(from[i], F_DUPFD, 64);
-    for (int i = 0; i < 4; i++)
-        if (high[i] < 0 || dup2(high[i], DAEMON_FD_FUSE + i) < 0)
+    for (int i = 0; i < PLACES; i++) {
+        int to = DAEMON_FD_FUSE + i;
+        if (high[i] < 0 && to >= DAEMON_FD_PARKING_IN)
+            close(to); // there is none
+        else if (high[i] < 0 || dup2(high[i], to) < 0)
             _exit(DAEMON_EXIT_FAILED);
-    syscall(SYS_close_range, DAEMON_FD_SUPERVISOR + 1, ~0U, 0);
+    }
+    syscall(SYS_close_range, DAEMON_FD_PARKING_OUT + 1, ~0U, 0);
 }
 
 static void restore_oom_score(const struct supervisor *s)
@@ -144,7 +150,7 @@ static _Noreturn void become_daemon(struct supervisor *s, int channel, int error
         dup2(open("/dev/null", O_RDWR | O_CLOEXEC), STDOUT_FILENO);
     }
     dup2(open("/dev/null", O_RDWR | O_CLOEXEC), STDIN_FILENO);
-    place_descriptors((int[]){s->fuse_fd, s->state_fd, s->control_fd, channel});
+    place_descriptors((int[PLACES]){s->fuse_fd, s->state_fd, s->control_fd, channel, s->parking_fds[0], s->parking_fds[1]});
     execv(argv[0], argv);
     dprintf(STDERR_FILENO, "butlerfs: %s: %m\n", argv[0]);
     _exit(DAEMON_EXIT_FAILED);
@@ -198,7 +204,8 @@ bool supervisor_can_run(char *const *argv)
 
 static void keep_over_exec(struct supervisor *s, bool is_kept)
 {
-    const int fds[] = {s->fuse_fd, s->state_fd, s->control_fd, s->channel_fd, s->error_fd};
+    const int fds[] = {s->fuse_fd,  s->state_fd,       s->control_fd,    s->channel_fd,
+                       s->error_fd, s->parking_fds[0], s->parking_fds[1]};
     for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
         if (fds[i] >= 0)
             fcntl(fds[i], F_SETFD, is_kept ? 0 : FD_CLOEXEC);
@@ -216,7 +223,8 @@ static size_t make_words(const struct supervisor *s, char *words[AGAIN_WORDS])
         {"channel-fd", s->channel_fd}, {"error-fd", s->error_fd},        {"daemon-pid", s->daemon},
         {"life", (int)s->life},        {"foreground", s->is_foreground}, {"privileged", s->is_privileged},
         {"major", (int)s->major_},     {"minor", (int)s->minor_},        {"oom-score", s->oom_score},
-        {"start-limit-ms", s->start_limit_ms},
+        {"start-limit-ms", s->start_limit_ms}, {"parking-in-fd", s->parking_fds[0]},
+        {"parking-out-fd", s->parking_fds[1]},
     };
     size_t n = 0;
     bool is_good = asprintf(&words[n++], "--mountpoint=%s", s->mountpoint) >= 0 &&

@@ -25,7 +25,7 @@ static int walk_enter(struct text name, void *context)
 int butler_place(struct op *op, uint64_t node, struct place *ret_place)
 {
     struct butler *b = butler_of(op);
-    op->repository = b->repository;
+    butler_asks(op);
     int r = place_root(b->repository, op->fresh, ret_place, &op->want);
     if (r < 0)
         return r;
@@ -41,7 +41,7 @@ int butler_dataset(struct op *op, const struct file_node *n, struct dataset **re
     struct butler *b = butler_of(op);
     struct uuid uuid;
     memcpy(uuid.bytes, n->uuid, sizeof uuid.bytes);
-    op->repository = b->repository;
+    butler_asks(op);
     int r = repository_dataset(b->repository, op->fresh, &uuid, ret_dataset, &op->want);
     return r == -ENOENT ? -ESTALE : r;
 }
@@ -103,13 +103,32 @@ void butler_attr(const struct butler *b, const struct entry *e, uint64_t parent_
     ret_attr->mtime_unix_ns = e->mtime_unix_ns;
 }
 
+// The kernel keeps a link's target for as long as it knows the node: one whose target becomes another
+// must become another node, though its name stays. So the node's own name has the version after a `/`,
+// which no name in a folder has.
+static void node_name(const struct entry *e, struct buffer *to)
+{
+    buffer_append_text(to, e->name);
+    if (e->version)
+        buffer_format(to, "/%016llx", (unsigned long long)e->version);
+}
+
+static struct text entry_name(const struct named_node *n)
+{
+    const char *slash = memchr(n->name, '/', n->name_bytes);
+    return (struct text){n->name, slash ? (size_t)(slash - n->name) : n->name_bytes};
+}
+
 uint64_t butler_node(struct op *op, uint64_t parent, const struct entry *e, struct fs_attr *attr)
 {
     static const enum node_kind kinds[] = {
         [ENTRY_FOLDER] = NODE_FOLDER, [ENTRY_LINK] = NODE_LINK, [ENTRY_README] = NODE_README};
     struct state *state = op->fs->state;
-    if (e->kind != ENTRY_FILE)
-        return state_named(state, parent, e->name, kinds[e->kind], op->space->number);
+    if (e->kind != ENTRY_FILE) {
+        cleanup(buffer_release) struct buffer name = {0};
+        node_name(e, &name);
+        return state_named(state, parent, buffer_text(&name), kinds[e->kind], op->space->number);
+    }
     struct file_key key = {.component = butler_component(e->component), .space = op->space->number};
     memcpy(key.uuid, e->uuid.bytes, sizeof key.uuid);
     struct file_node copy;
@@ -173,7 +192,7 @@ static int named_attr(struct op *op, const struct named_node *n)
     cleanup(buffer_release) struct buffer scratch = {0};
     cleanup(buffer_release) struct buffer target = {0};
     struct entry e;
-    int r = entry_find(op, n->parent, (struct text){n->name, n->name_bytes}, &e, &scratch, &target);
+    int r = entry_find(op, n->parent, entry_name(n), &e, &scratch, &target);
     if (r < 0)
         return r == -ENOENT ? -ESTALE : r;
     butler_attr(b, &e, folder_ino(op, n->parent), text_bytes_of(b, &e, &target), &attr);
@@ -201,7 +220,7 @@ static int butler_readlink(struct op *op)
     cleanup(buffer_release) struct buffer scratch = {0};
     cleanup(buffer_release) struct buffer target = {0};
     struct entry e;
-    int r = entry_find(op, n.parent, (struct text){n.name, n.name_bytes}, &e, &scratch, &target);
+    int r = entry_find(op, n.parent, entry_name(&n), &e, &scratch, &target);
     if (r < 0)
         return r == -ENOENT ? -ESTALE : r;
     fuse_reply_readlink(op->req, buffer_text(&target).data);
@@ -232,7 +251,12 @@ static void butler_refresh(struct space *s)
 static void butler_free(struct space *s)
 {
     struct butler *b = (struct butler *)s;
-    repository_close(b->repository);
+    if (b->neighbours.at)
+        cache_forget(s->fs->cache, &b->neighbours);
+    if (b->repository)
+        repository_close(b->repository);
+    butler_close_roots(b);
+    buffer_release(&b->login_file);
     free(b->roots);
     free(b);
 }
@@ -251,6 +275,9 @@ static const struct space_ops butler_ops = {
     .releasedir = butler_releasedir,
     .getxattr = butler_getxattr,
     .listxattr = butler_listxattr,
+    .explain = butler_explain,
+    .object = butler_find_object,
+    .find = butler_find,
     .root_attr = butler_root_attr,
     .fresh = butler_fresh,
     .status = butler_status,
@@ -294,7 +321,8 @@ static void butler_set_access(struct butler *b)
         if (c->datastores[i].is_local)
             b->roots[count++] = c->datastores[i].root;
     for (size_t i = 0; i < more; i++)
-        b->roots[count++] = o->artifact_roots[i];
+        if (o->artifact_roots[i][0] == '/')
+            b->roots[count++] = o->artifact_roots[i];
     b->access = (struct object_access){
         .as_owner = o->open_as_owner,
         .roots = b->roots,
@@ -321,24 +349,31 @@ int space_open_butler(struct fs *fs, uint16_t number, const struct space_options
 {
     struct butler *b = new_struct(struct butler);
     b->space = (struct space){&butler_ops, number, fs, options};
+    space_reader_init(&b->reader, fs->fetchers, fs->options, options);
     struct repository_options o = {
         .source = options->source,
-        .index = {fs->options->repository_index, fs->options->repositories},
+        .index = {fs->options->repository_index, fs->options->repositories, &b->reader.reader},
+        .login = space_login(options, &b->login_file),
         .catalogue = catalogue,
+        .archives = fs->archives,
         .refresh_ns = options->refresh_ns,
         .limit_ns = fs->options->timeout_ns,
         .librarian_count = fs->options->librarian_count,
         .is_known = fs->options->life > 1,
+        .remote_size = butler_remote_size,
         .changed = butler_changed,
         .context = b,
     };
     int r = repository_open(&o, &b->repository, ret_why);
+    if (r == 0)
+        r = butler_open_roots(b, ret_why);
     if (r < 0) {
-        free(b);
+        butler_free(&b->space);
         return r;
     }
     const char *name = options->name ? options->name : "";
     b->ino_seed = hash64(name, strlen(name));
+    b->neighbours = (struct cache_neighbours){butler_neighbour, b};
     butler_set_owner(b);
     butler_set_access(b);
     butler_set_writer(b);

@@ -5,53 +5,12 @@
 
 #include "base/clock.h"
 #include "fs/space/butler/butler.h"
+#include "fs/xattr.h"
 #include "meta/name.h"
 
 #define PREFIX "user.butler."
 
-// The attributes of one thing, collected or searched for one name.
-struct xattrs {
-    struct text wanted;  // without the prefix; empty: list all names
-    bool is_found;
-    struct buffer value; // of the wanted one
-    struct buffer names; // NUL-separated
-};
-
-static void xattr_add(struct xattrs *x, const char *name, struct text value)
-{
-    if (x->wanted.size_bytes == 0) {
-        buffer_append_string(&x->names, PREFIX);
-        buffer_append(&x->names, name, strlen(name) + 1);
-    } else if (text_equal(x->wanted, text_of(name))) {
-        x->is_found = true;
-        buffer_append_text(&x->value, value);
-    }
-}
-
-static int xattr_reply(struct op *op, const struct buffer *b)
-{
-    if (op->size_bytes == 0) {
-        fuse_reply_xattr(op->req, b->size_bytes);
-        return 0;
-    }
-    if (b->size_bytes > op->size_bytes)
-        return -ERANGE;
-    fuse_reply_buf(op->req, b->data, b->size_bytes);
-    return 0;
-}
-
 // ---- folders --------------------------------------------------------------------------------
-
-static const char *collection_kind_name(enum collection_kind kind)
-{
-    static const char *const names[] = {
-        [COLLECTION_RUN] = "RUN",
-        [COLLECTION_TAGGED] = "TAGGED",
-        [COLLECTION_CHAINED] = "CHAINED",
-        [COLLECTION_CALIBRATION] = "CALIBRATION",
-    };
-    return names[kind];
-}
 
 static void value_put(struct doc *map, const char *key, const struct value *v)
 {
@@ -74,7 +33,7 @@ static void place_data_id(const struct place *p, struct buffer *to)
 static void folder_xattrs(const struct place *p, struct xattrs *x)
 {
     const struct collection *c = p->collection;
-    if (!c && p->branch && p->branch->collection != INDEX_NONE)
+    if (!c && p->kind == PLACE_COLLECTIONS && p->branch && p->branch->collection != INDEX_NONE)
         c = &p->snapshot->collections[p->branch->collection];
     if (c) {
         xattr_add(x, "collection", c->name);
@@ -120,7 +79,26 @@ static void checksum_xattr(const struct dataset_file *f, struct xattrs *x)
     xattr_add(x, "checksum", buffer_text(&text));
 }
 
-static void dataset_xattrs(const struct dataset *d, const struct file_node *n, struct xattrs *x)
+// Where its bytes are. A local artifact is where it is; nothing of it is kept.
+static void place_xattrs(struct op *op, const struct dataset_file *f, struct xattrs *x)
+{
+    struct object object;
+    struct cache_attr attr;
+    const char *why;
+    BUFFER_CLEANUP key = {0}, checksum = {0}, member = {0}, percent = {0};
+    if (!xattr_is_wanted(x, "cached") && !xattr_is_wanted(x, "locality"))
+        return;
+    if (butler_object(butler_of(op), f, &key, &checksum, &object, &member, &why) < 0) {
+        xattr_add(x, "locality", TEXT("online"));
+        return;
+    }
+    bool is_there = cache_peek(op->fs->cache, &object, &attr) == 0 && attr.size_bytes > 0;
+    buffer_format(&percent, "%u", is_there ? (unsigned)(attr.present_bytes * 100 / (uint64_t)attr.size_bytes) : 0);
+    xattr_add(x, "cached", buffer_text(&percent));
+    xattr_add(x, "locality", is_there && attr.is_complete ? TEXT("cached") : TEXT("online"));
+}
+
+static void dataset_xattrs(struct op *op, const struct dataset *d, const struct file_node *n, struct xattrs *x)
 {
     char uuid[UUID_TEXT_BYTES], date[CLOCK_ISO_BYTES];
     uuid_format(&d->uuid, uuid);
@@ -140,7 +118,7 @@ static void dataset_xattrs(const struct dataset *d, const struct file_node *n, s
             xattr_add(x, "component", f->component);
         size_xattr(f, n, x);
         checksum_xattr(f, x);
-        xattr_add(x, "locality", TEXT("online"));
+        place_xattrs(op, f, x);
         break;
     }
 }
@@ -166,7 +144,7 @@ static int file_collect(struct op *op, const struct file_node *n, struct xattrs 
     if (r < 0)
         return r;
     struct uuid uuid = d->uuid;
-    dataset_xattrs(d, n, x);
+    dataset_xattrs(op, d, n, x);
     dataset_free(d);
     return data_id_xattr(op, &uuid, x);
 }
@@ -183,27 +161,12 @@ static int collect(struct op *op, struct xattrs *x)
     return 0;
 }
 
-static void xattrs_release(struct xattrs *x)
-{
-    buffer_release(&x->value);
-    buffer_release(&x->names);
-}
-
 int butler_getxattr(struct op *op)
 {
-    if (!text_begins(op->name, TEXT(PREFIX)) || op->name.size_bytes == sizeof PREFIX - 1)
-        return -ENODATA;
-    cleanup(xattrs_release) struct xattrs x = {
-        .wanted = text_slice(op->name, sizeof PREFIX - 1, op->name.size_bytes)};
-    int r = collect(op, &x);
-    if (r < 0)
-        return r;
-    return x.is_found ? xattr_reply(op, &x.value) : -ENODATA;
+    return xattr_get(op, TEXT(PREFIX), collect);
 }
 
 int butler_listxattr(struct op *op)
 {
-    cleanup(xattrs_release) struct xattrs x = {0};
-    int r = collect(op, &x);
-    return r < 0 ? r : xattr_reply(op, &x.names);
+    return xattr_list(op, TEXT(PREFIX), collect);
 }
