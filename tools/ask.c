@@ -76,7 +76,8 @@ void target_release(struct target *t)
 
 // ---- the two ways; they run in a child and may hang --------------------------------------------
 
-typedef int way(const struct target *t, struct text request, struct buffer *answer);
+// In a child: it may add to the request.
+typedef int way(const struct target *t, struct doc *request, struct buffer *answer);
 
 static int open_place(const struct target *t)
 {
@@ -107,27 +108,56 @@ static int read_pages(int fd, struct text request, struct buffer *answer)
     return answer->size_bytes == total ? 0 : -EAGAIN;
 }
 
-static int by_mount(const struct target *t, struct text request, struct buffer *answer)
+static int ask_folder(int fd, const struct doc *request, struct buffer *answer)
 {
-    if (request.size_bytes > CONTROL_IOCTL_BYTES)
+    BUFFER_CLEANUP line = {};
+    doc_write_json(request, false, &line);
+    if (line.size_bytes > CONTROL_IOCTL_BYTES)
         return -E2BIG;
-    cleanup(cleanup_close) int fd = open_place(t);
-    if (fd < 0)
-        return -errno;
     int r = -EAGAIN;
     for (int i = 0; i < TRIES && r == -EAGAIN; i++)
-        r = read_pages(fd, request, answer);
+        r = read_pages(fd, buffer_text(&line), answer);
     return r;
 }
 
-static int by_socket(const struct target *t, struct text request, struct buffer *answer)
+static int by_mount(const struct target *t, struct doc *request, struct buffer *answer)
 {
+    cleanup(cleanup_close) int fd = open_place(t);
+    return fd < 0 ? -errno : ask_folder(fd, request, answer);
+}
+
+// Through the nearest folder that is there: the request gets the `name` in it and what is `below` that.
+static int by_nearest(const struct target *t, struct doc *request, struct buffer *answer)
+{
+    cleanup(cleanup_free) char *path = memory_copy(t->path, strlen(t->path));
+    size_t end = strlen(path), name = end, below = end;
+    for (;;) {
+        cleanup(cleanup_close) int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (fd >= 0) {
+            doc_put(request, "name", doc_new_text((struct text){t->path + name, below - name}));
+            doc_put_text(request, "below", t->path + below + (t->path[below] == '/'));
+            return ask_folder(fd, request, answer);
+        }
+        char *slash = strrchr(path, '/');
+        if ((errno != ENOENT && errno != ENOTDIR && errno != ENAMETOOLONG && errno != ENOTUNIQ) || !slash || end <= strlen(t->mountpoint))
+            return -errno;
+        below = end;
+        end = (size_t)(slash - path);
+        name = end + 1;
+        path[end ? end : 1] = 0;
+    }
+}
+
+static int by_socket(const struct target *t, struct doc *request, struct buffer *answer)
+{
+    BUFFER_CLEANUP line = {};
+    doc_write_json(request, false, &line);
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     control_socket_path(t->dev, t->owner, address.sun_path, sizeof address.sun_path);
     cleanup(cleanup_close) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address) < 0)
         return -errno;
-    if (send(fd, request.data, request.size_bytes, MSG_NOSIGNAL) != (ssize_t)request.size_bytes ||
+    if (send(fd, line.data, line.size_bytes, MSG_NOSIGNAL) != (ssize_t)line.size_bytes ||
         shutdown(fd, SHUT_WR) < 0)
         return -errno;
     for (;;) {
@@ -143,7 +173,7 @@ static int by_socket(const struct target *t, struct text request, struct buffer 
 
 // ---- a way in a child -----------------------------------------------------------------------
 
-static _Noreturn void run_child(way *how, const struct target *t, struct text request, int to)
+static _Noreturn void run_child(way *how, const struct target *t, struct doc *request, int to)
 {
     BUFFER_CLEANUP answer = {};
     int32_t r = how(t, request, &answer);
@@ -173,7 +203,7 @@ static int read_child(int from, int64_t deadline_ns, struct buffer *all)
     }
 }
 
-static int try_way(way *how, const struct target *t, struct text request, int64_t limit_ns,
+static int try_way(way *how, const struct target *t, struct doc *request, int64_t limit_ns,
                    struct buffer *answer)
 {
     int ends[2];
@@ -215,22 +245,75 @@ static int explain(const struct target *t, int error, char **ret_why)
     return why(ret_why, error, "%s: the daemon of %s can't be asked: %s", place, t->source, strerror(-error));
 }
 
-int ask(const struct target *t, const struct doc *request, struct doc **ret_answer, char **ret_why)
+int ask_open(int fd, const struct doc *request, struct doc **ret_answer, char **ret_why)
 {
     BUFFER_CLEANUP line = {}, answer = {};
-    doc_write_json(request, false, &line);
-    // The socket first, where it can be reached: asking through the mount is a folder opened, which
-    // would be counted in the answer.
-    int r = try_way(by_socket, t, buffer_text(&line), SOCKET_LIMIT, &answer);
-    if (r < 0) {
-        buffer_clear(&answer);
-        r = try_way(by_mount, t, buffer_text(&line), MOUNT_LIMIT, &answer);
-    }
-    if (r < 0)
-        return explain(t, r, ret_why);
     cleanup(cleanup_free) char *reason = NULL;
+    doc_write_json(request, false, &line);
+    if (line.size_bytes > CONTROL_IOCTL_BYTES)
+        return why(ret_why, -E2BIG, "the request is too long");
+    int r = -EAGAIN;
+    for (int i = 0; i < TRIES && r == -EAGAIN; i++)
+        r = read_pages(fd, buffer_text(&line), &answer);
+    if (r == -ENOTTY)
+        return why(ret_why, r, "it is not in a mount of butlerfs");
+    if (r < 0)
+        return why(ret_why, r, "%s", strerror(-r));
     r = doc_parse_json(buffer_text(&answer), ret_answer, &reason);
+    return r < 0 ? why(ret_why, r, "an answer that is no JSON: %s", reason ? reason : "") : 0;
+}
+
+static int read_answer(const struct target *t, const struct buffer *answer, struct doc **ret_answer, char **ret_why)
+{
+    cleanup(cleanup_free) char *reason = NULL;
+    int r = doc_parse_json(buffer_text(answer), ret_answer, &reason);
     if (r < 0)
         return why(ret_why, r, "%s: an answer that is no JSON: %s", t->mountpoint, reason ? reason : "");
+    return 0;
+}
+
+int ask(const struct target *t, struct doc *request, struct doc **ret_answer, char **ret_why)
+{
+    BUFFER_CLEANUP answer = {};
+    // The socket first, where it can be reached: asking through the mount is a folder opened, which
+    // would be counted in the answer.
+    int r = try_way(by_socket, t, request, SOCKET_LIMIT, &answer);
+    if (r < 0) {
+        buffer_clear(&answer);
+        r = try_way(by_mount, t, request, MOUNT_LIMIT, &answer);
+    }
+    return r < 0 ? explain(t, r, ret_why) : read_answer(t, &answer, ret_answer, ret_why);
+}
+
+int ask_about(const struct target *t, struct doc *request, struct doc **ret_answer, char **ret_why)
+{
+    BUFFER_CLEANUP answer = {};
+    int r = try_way(by_nearest, t, request, MOUNT_LIMIT, &answer);
+    if (r == -EACCES)
+        return why(ret_why, r, "%s: not yours to see", t->path);
+    return r < 0 ? explain(t, r, ret_why) : read_answer(t, &answer, ret_answer, ret_why);
+}
+
+int ask_opened(int fd, const struct doc *request, struct doc **ret_answer)
+{
+    BUFFER_CLEANUP answer = {};
+    int r = ask_folder(fd, request, &answer);
+    return r < 0 ? r : doc_parse_json(buffer_text(&answer), ret_answer, NULL);
+}
+
+int ask_mount(const char *path, struct doc *request, struct doc **ret_answer, char **ret_why)
+{
+    cleanup(cleanup_doc_free) struct doc *answer = NULL;
+    cleanup(target_release) struct target t = {};
+    int r = target_find(path, &t, ret_why);
+    if (r >= 0)
+        r = ask(&t, request, &answer, ret_why);
+    if (r < 0)
+        return r;
+    if (!doc_bool(doc_get(answer, "ok"), false)) {
+        struct text error = doc_text(doc_get(answer, "error"), TEXT("refused"));
+        return why(ret_why, -EPERM, "%s: %.*s", t.mountpoint, (int)error.size_bytes, error.data);
+    }
+    *ret_answer = take(answer);
     return 0;
 }

@@ -20,5 +20,14 @@ struct target {
 int target_find(const char *path, struct target *ret_target, char **ret_why);
 void target_release(struct target *t);
 
+// Asks about what is open in `fd`, in this process: who holds it holds what it asks for.
+int ask_open(int fd, const struct doc *request, struct doc **ret_answer, char **ret_why);
 // The answer, "ok" or not. -errno with one line if there is none.
-int ask(const struct target *t, const struct doc *request, struct doc **ret_answer, char **ret_why);
+int ask(const struct target *t, struct doc *request, struct doc **ret_answer, char **ret_why);
+// As ask(), of the mount that shows `path`; an answer that isn't "ok" is the error it says.
+int ask_mount(const char *path, struct doc *request, struct doc **ret_answer, char **ret_why);
+// One question of many about an opened folder, in this process: who interrupts it ends it. -errno.
+int ask_opened(int fd, const struct doc *request, struct doc **ret_answer);
+// As ask(), of a verb about t->path, asked of the nearest folder that is there, whatever the path is: the
+// request gets the `name` in that folder, and what is `below` the name.
+int ask_about(const struct target *t, struct doc *request, struct doc **ret_answer, char **ret_why);

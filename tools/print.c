@@ -44,11 +44,15 @@ void print_count(int64_t count, struct buffer *to)
     }
 }
 
-static void put_text(const struct doc *map, const char *path, struct buffer *to)
+static void put_line(struct text t, struct buffer *to)
 {
-    struct text t = doc_text(doc_path(map, path), TEXT("?"));
     for (size_t i = 0; i < t.size_bytes; i++)
         buffer_append_byte(to, (unsigned char)t.data[i] < 0x20 || t.data[i] == 0x7f ? '?' : t.data[i]);
+}
+
+static void put_text(const struct doc *map, const char *path, struct buffer *to)
+{
+    put_line(doc_text(doc_path(map, path), TEXT("?")), to);
 }
 
 static void put_number(const struct doc *map, const char *path, const char *unit, struct buffer *to)
@@ -139,6 +143,16 @@ static void put_catalogue(const struct doc *s, struct buffer *to)
     buffer_append_byte(to, '\n');
 }
 
+static void put_bucket(const struct doc *space, struct buffer *to)
+{
+    buffer_format(to, "listings are true for %g s", (double)doc_integer(doc_get(space, "list_time_ms"), 0) / 1e3);
+    if (!doc_bool(doc_get(space, "answers"), true)) {
+        buffer_append_string(to, "; it does not answer: ");
+        put_text(space, "last_error", to);
+    }
+    buffer_append_byte(to, '\n');
+}
+
 static void put_space(const struct doc *space, struct buffer *to)
 {
     struct text name = doc_text(doc_get(space, "name"), TEXT(""));
@@ -151,6 +165,10 @@ static void put_space(const struct doc *space, struct buffer *to)
     buffer_append_byte(to, ' ');
     put_text(space, "source", to);
     buffer_append_string(to, "\n             ");
+    if (text_equal(doc_text(doc_get(space, "kind"), TEXT("")), TEXT("s3"))) {
+        put_bucket(space, to);
+        return;
+    }
     if (doc_kind(doc_get(space, "snapshot")) == DOC_MAP) {
         put_number(space, "snapshot.collections", " collections, ", to);
         put_number(space, "snapshot.dataset_types", " dataset types; ", to);
@@ -165,6 +183,18 @@ static void put_space(const struct doc *space, struct buffer *to)
     put_text(space, "last_error", to);
     buffer_append_string(to, ", for ");
     put_number(space, "silent_for_s", " s\n", to);
+}
+
+void print_explanation(const struct doc *answer, struct buffer *to)
+{
+    const struct doc *sentences = doc_get(answer, "sentences");
+    put_text(answer, "path", to);
+    buffer_append_byte(to, '\n');
+    for (size_t i = 0; i < doc_count(sentences); i++) {
+        buffer_append_string(to, "  ");
+        put_line(doc_text(doc_item(sentences, i), TEXT("?")), to);
+        buffer_append_byte(to, '\n');
+    }
 }
 
 void print_status(const struct doc *status, struct buffer *to)
