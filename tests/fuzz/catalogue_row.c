@@ -46,7 +46,7 @@ static void fuzz_read(const uint8_t *data, size_t size)
 {
     size_t length = BLOCK_HEADER_BYTES + size - 4;
     uint8_t *block = malloc(length);
-    uint16_t head[2] = {0x6272, 1};
+    uint16_t head[2] = {0x6272, 2};
     uint32_t length32 = (uint32_t)length;
     memcpy(block, head, 4);
     memcpy(block + 8, &length32, 4);
@@ -79,6 +79,8 @@ static void fuzz_write(const uint8_t *data, size_t size)
         struct value v = value_integer((int64_t)(n += 1 + data[i]));
         key_append(&k, &v, 1);
         b = (struct block_row){.is_hidden = data[i] % 5 == 0,
+                               .is_ambiguous = data[i] % 25 == 0,
+                               .is_double = data[i] % 3 == 0,
                                .mtime_unix_ns = (int64_t)(n * n * n * data[i]),
                                .size_bytes = data[i] % 7 ? (int64_t)n : SIZE_UNKNOWN,
                                .suffix = {end - data[i] % 3 % (i + 1), data[i] % 3 % (i + 1)}};
@@ -92,6 +94,8 @@ static void fuzz_write(const uint8_t *data, size_t size)
             check(block_next(&r, &got) == 1);
             n += 1 + data[i];
             check(got.is_hidden == (data[i] % 5 == 0));
+            check(got.is_ambiguous == (data[i] % 25 == 0));
+            check(got.is_double == (data[i] % 3 == 0));
             check(got.is_hidden || got.mtime_unix_ns == (int64_t)(n * n * n * data[i]));
             check(got.is_hidden || got.suffix.size_bytes == data[i] % 3 % (i + 1));
         }

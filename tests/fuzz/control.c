@@ -26,14 +26,15 @@ static int run_order(const struct doc *request, struct doc *reply, void *context
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const struct control_verb verbs[] = {
-        {"echo", CONTROL_ANYONE, "", run_echo},
-        {"order", CONTROL_ADMIN, "", run_order},
-        {NULL, CONTROL_ADMIN, NULL, NULL},
+        {"echo", CONTROL_ANYONE, "", run_echo, NULL},
+        {"order", CONTROL_ADMIN, "", run_order, NULL},
+        {NULL, CONTROL_ADMIN, NULL, NULL, NULL},
     };
     uid_t caller = size % 2 ? 0 : 1000;
     BUFFER_CLEANUP reply = {0};
     cleanup(cleanup_doc_free) struct doc *answer = NULL;
-    control_answer(verbs, &caller, caller, 0, (struct text){(const char *)data, size}, &reply);
+    struct control_caller asking = {caller, 0, NULL};
+    control_answer(verbs, &caller, &asking, (struct text){(const char *)data, size}, &reply);
     check(!memchr(reply.data, '\n', reply.size_bytes));
     check(doc_parse_json(buffer_text(&reply), &answer, NULL) == 0);
     check(doc_kind(doc_get(answer, "ok")) == DOC_BOOL);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Any rows in a registry's tables: what a hostile or damaged repository may hold. An input is a list
-// of rows: a byte for the table, one for its number, one for how often, then a byte a value, which
+// Any rows in a registry's tables: what a hostile or damaged repository may hold. An input is a byte for
+// the schema (collections by number or by name, dates as numbers or as texts), then a list of rows: a
+// byte for the table, one for its number, one for how often, then a byte a value, which
 // says whether it is what it should be. They are put beside a few good ones, in tables without keys;
 // then every verb is asked of everything. The judges: the dispatcher's checks, the sanitizers, and
 // that a row which a page has is found by its data ID.
@@ -22,21 +23,24 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define COLUMNS_MAX 8
 #define ROWS_MAX 400
 
-// A column's usual value: `#` a dataset's id, `@` the row's number, a digit, or a text.
+// A column's usual value: `#` a dataset's id, `@` the row's number, a digit, `$` with a collection's
+// number, `!` a date, or a text. `%`: a collection's number that only one of the schemas has.
 static const struct {
     const char *name;
     const char *columns[COLUMNS_MAX];
 } tables[] = {
-    {"collection", {"@", "c@", "1", "doc"}},
-    {"collection_chain", {"5", "@", "2"}},
-    {"collection_summary_dataset_type", {"1", "@"}},
+    {"collection", {"%", "c@", "1", "doc"}},
+    {"collection_chain", {"$5", "@", "$2"}},
+    {"collection_summary_dataset_type", {"$1", "@"}},
     {"dataset_type", {"@", "t@", "X", "1", "dataset_tags_00000004", ""}},
-    {"dataset", {"#", "1", "5", "1"}},
+    {"dataset", {"#", "1", "!", "$1"}},
     {"file_datastore_records", {"#", "a/b.fits", "f", "X", "__NULL_STRING__", "00ff", "7"}},
-    {"dataset_tags_00000000", {"4", "#", "2"}},
-    {"dataset_tags_00000001", {"1", "#", "1", "Cam", "@", "4"}},
-    {"dataset_tags_00000003", {"3", "#", "2", "r", "sky", "0", "1", "@"}},
-    {"dataset_tags_00000004", {"5", "#", "1", "Cam", "g@"}},
+    {"dataset_tags_00000000", {"4", "#", "$2"}},
+    {"dataset_tags_00000001", {"1", "#", "$1", "Cam", "@", "4"}},
+    {"dataset_tags_00000003", {"3", "#", "$2", "r", "sky", "0", "1", "@"}},
+    {"dataset_tags_00000004", {"5", "#", "$1", "Cam", "g@"}},
+    {"dataset_tags_00000005", {"6", "#", "$1", "Cam", "@"}},
+    {"dataset_calibs_00000005", {"@", "6", "#", "$6", "Cam", "1", "2", "@"}},
     {"exposure", {"Cam", "4", "@", "g1", "r/x"}},
     {"visit", {"Cam", "4", "@", "r/x"}},
     {"physical_filter", {"Cam", "r/x", "b@"}},
@@ -47,6 +51,7 @@ static const struct {
 struct input {
     const uint8_t *data;
     size_t size;
+    bool is_named;
 };
 
 static uint8_t next(struct input *in)
@@ -65,7 +70,20 @@ static void run(sqlite3 *db, const char *sql)
     check(!why);
 }
 
-static void fill(sqlite3 *db)
+// The same content with collections that are kept by name.
+static void key_by_name(sqlite3 *db)
+{
+    for (size_t i = 0; i < sizeof key_by_name_tables / sizeof *key_by_name_tables; i++) {
+        char *sql = sqlite3_mprintf(key_by_name_format, key_by_name_tables[i], key_by_name_tables[i]);
+        run(db, sql);
+        sqlite3_free(sql);
+    }
+    run(db, key_by_name_sql);
+    run(db, "UPDATE butler_attributes SET value = 'a.NameKeyCollectionManager' WHERE name = 'config:registry.managers.collections';"
+            "INSERT INTO butler_attributes VALUES ('version:a.NameKeyCollectionManager', '2.0.0')");
+}
+
+static void fill(sqlite3 *db, bool is_named)
 {
     char *json = unquoted(universe_quoted), *sql;
     run(db, schema_sql);
@@ -81,6 +99,9 @@ static void fill(sqlite3 *db)
     run(db, sql);
     sqlite3_free(sql);
     free(json);
+    run(db, "INSERT INTO collection_summary_dataset_type VALUES (6,6)");
+    if (is_named)
+        key_by_name(db);
     // "CREATE TABLE x AS" makes no keys. Which rows are the good ones is kept for write_rows.
     run(db, "CREATE TABLE good (name, last)");
     for (size_t i = 0; i < TABLES; i++) {
@@ -96,6 +117,12 @@ static void fill(sqlite3 *db)
             "CREATE INDEX i5 ON physical_filter (instrument, name)");
 }
 
+// Where a table's columns begin: by name a collection has no number.
+static size_t column_first(size_t table, bool is_named)
+{
+    return is_named && tables[table].columns[0][0] == '%';
+}
+
 static size_t column_count(size_t table)
 {
     size_t count = 0;
@@ -104,10 +131,22 @@ static size_t column_count(size_t table)
     return count;
 }
 
-static void bind_usual(sqlite3_stmt *statement, int at, const char *usual, unsigned number)
+static void bind_usual(sqlite3_stmt *statement, int at, const char *usual, unsigned number, bool is_named)
 {
+    static const char *const names[] = {"", "raws", "u/alice", "u/alice/run1", "tagged", "chain", "calib"};
     char text[64];
-    if (*usual == '#') {
+    if (*usual == '$' && !is_named) {
+        sqlite3_bind_int64(statement, at, usual[1] - '0');
+        return;
+    }
+    if (*usual == '$') {
+        snprintf(text, sizeof text, "%s", names[usual[1] - '0']);
+    } else if (*usual == '!' && is_named) {
+        snprintf(text, sizeof text, "2024-01-%02u 10:47:43.%u", number, number);
+    } else if (*usual == '!' || *usual == '%') {
+        sqlite3_bind_int64(statement, at, number);
+        return;
+    } else if (*usual == '#') {
         snprintf(text, sizeof text, "018f000000007000800000000000%04x", number);
     } else if (usual[0] == '@' || (usual[0] >= '0' && usual[0] <= '9' && !usual[1])) {
         sqlite3_bind_int64(statement, at, usual[0] == '@' ? (int64_t)number : usual[0] - '0');
@@ -124,7 +163,7 @@ static void bind_value(sqlite3_stmt *statement, int at, const char *usual, unsig
     uint8_t kind = next(in);
     char bytes[256];
     if (kind < 192) {
-        bind_usual(statement, at, usual, number);
+        bind_usual(statement, at, usual, number, in->is_named);
     } else if (kind < 208) {
         sqlite3_bind_int64(statement, at, kind - 200);
     } else if (kind < 212) {
@@ -149,8 +188,9 @@ static void write_row(sqlite3_stmt **statements, struct input *in, int *rows)
     // Files only: other rows that stand twice give each other's product.
     int times = next(in) == 255 && table == FILES_TABLE ? 300 : 1;
     sqlite3_stmt *statement = statements[table];
-    for (size_t i = 0; i < column_count(table); i++)
-        bind_value(statement, (int)i + 1, tables[table].columns[i], number, in);
+    size_t first = column_first(table, in->is_named);
+    for (size_t i = first; i < column_count(table); i++)
+        bind_value(statement, (int)(i - first) + 1, tables[table].columns[i], number, in);
     for (; times > 0 && *rows < ROWS_MAX; times--, ++*rows) {
         sqlite3_step(statement);
         sqlite3_reset(statement);
@@ -160,9 +200,11 @@ static void write_row(sqlite3_stmt **statements, struct input *in, int *rows)
 
 static void write_rows(sqlite3 *db, struct input *in)
 {
-    static sqlite3_stmt *inserts[TABLES], *deletes[TABLES];
+    static sqlite3_stmt *both_inserts[2][TABLES], *both_deletes[2][TABLES];
+    sqlite3_stmt **inserts = both_inserts[in->is_named], **deletes = both_deletes[in->is_named];
     for (size_t i = 0; i < TABLES && !inserts[i]; i++) {
-        char *sql = sqlite3_mprintf("INSERT INTO %s VALUES (?1%.*s)", tables[i].name, 3 * ((int)column_count(i) - 1),
+        int columns = (int)(column_count(i) - column_first(i, in->is_named));
+        char *sql = sqlite3_mprintf("INSERT INTO %s VALUES (?1%.*s)", tables[i].name, 3 * (columns - 1),
                                     ",?2,?3,?4,?5,?6,?7,?8");
         check(sqlite3_prepare_v2(db, sql, -1, &inserts[i], NULL) == SQLITE_OK);
         sqlite3_free(sql);
@@ -190,6 +232,8 @@ struct asking {
     struct uuid uuid;
     struct value values[LEVELS_MAX]; // of the last row; texts in `texts`
     struct buffer texts;
+    bool has_range;
+    struct timespan range;
     uint32_t rows;
 };
 
@@ -215,6 +259,8 @@ static int take_row(const struct registry_row *row, void *context)
         buffer_append_text(&a->texts, f->checksum);
     }
     a->uuid = row->uuid;
+    a->has_range = row->has_range;
+    a->range = row->range;
     a->rows++;
     return 0;
 }
@@ -232,10 +278,17 @@ static int take_implied(const struct element *e, const struct value *v, void *co
 
 static void ask_row(struct asking *a, int64_t collection)
 {
-    int64_t ids[2] = {collection, 1}, refused = metric_get(METRIC_ROWS_REFUSED);
-    int r = registry_row(a->r, a->s, a->t, ids, 1, a->values, ignore_row, a);
+    int64_t ids[2] = {collection, a->s->collections[0].id}, refused = metric_get(METRIC_ROWS_REFUSED);
+    struct registry_search search = {
+        .how = SEARCH_FIRST, .collections = ids, .count = 1, .values = a->values};
+    if (a->has_range)
+        search = (struct registry_search){SEARCH_RANGE, a->range, ids, 1, a->values};
+    int r = registry_row(a->r, a->s, a->t, &search, ignore_row, a);
     // Unless a bad row has the same data ID.
     check(r == 0 || (r == -ENOENT && metric_get(METRIC_ROWS_REFUSED) > refused));
+    search.how = SEARCH_AT;
+    r = registry_row(a->r, a->s, a->t, &search, ignore_row, a);
+    check(r == 0 || r == -ENOENT);
     r = registry_dataset(a->r, a->s, &a->uuid, ignore_row, a);
     check(r == 0 || r == -ENOENT);
     for (uint32_t depth = 0; depth <= a->t->level_count; depth++)
@@ -267,42 +320,56 @@ static void ask_all(struct asking *a)
         const uint32_t *types = snapshot_types(a->s, c, &count);
         for (uint32_t k = 0; c->kind != COLLECTION_CHAINED && k < count; k++) {
             a->t = &a->s->types[types[k]];
-            check(registry_present(a->r, a->t, c->id) >= 0);
+            check(registry_enter(a->r, a->s, a->t, &c->id, 1, NULL, 0) >= 0);
             ask_set(a, c);
         }
     }
 }
 
-static char path[64];
+static char paths[2][64];
 
-static void remove_file(void)
+static void remove_files(void)
 {
+    unlink(paths[0]);
+    unlink(paths[1]);
+}
+
+struct world {
+    sqlite3 *db;
+    struct asking asking;
+};
+
+static void world_make(struct world *w, bool is_named)
+{
+    static char table[] = "file_datastore_records", name[] = "d", root[] = "/r", source[] = "fuzz";
+    static struct datastore_config datastore = {name, root, true, table};
+    char *path = paths[is_named], *why = NULL;
+    log_level_set(LOG_LEVEL_ERROR);
+    snprintf(path, sizeof paths[0], "/tmp/fuzz-rows-%d-%d.db", (int)getpid(), is_named);
     unlink(path);
+    check(sqlite3_open(path, &w->db) == SQLITE_OK);
+    run(w->db, "PRAGMA synchronous=off; PRAGMA journal_mode=memory; BEGIN");
+    fill(w->db, is_named);
+    run(w->db, "COMMIT");
+    struct repository_config c = {
+        .source = source, .database_path = path, .datastores = &datastore, .datastore_count = 1};
+    check(registry_open(&c, NS_PER_S, &w->asking.r, &why) == 0);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static char table[] = "file_datastore_records", name[] = "d", root[] = "/r", source[] = "fuzz";
-    static struct datastore_config datastore = {name, root, true, table};
-    static sqlite3 *db;
-    static struct asking a;
-    struct input in = {data, size};
+    static struct world worlds[2];
+    struct input in = {.data = data, .size = size};
     char *why = NULL;
-    if (!db) {
-        log_level_set(LOG_LEVEL_ERROR);
-        snprintf(path, sizeof path, "/tmp/fuzz-rows-%d.db", (int)getpid());
-        remove_file();
-        atexit(remove_file);
-        check(sqlite3_open(path, &db) == SQLITE_OK);
-        run(db, "PRAGMA synchronous=off; PRAGMA journal_mode=memory; BEGIN");
-        fill(db);
-        run(db, "COMMIT");
-        struct repository_config c = {.source = source, .database_path = path, .datastores = &datastore, .datastore_count = 1};
-        check(registry_open(&c, NS_PER_S, &a.r, &why) == 0);
-    }
-    write_rows(db, &in);
-    check(registry_snapshot(a.r, &a.s, &why) == 0);
-    ask_all(&a);
-    snapshot_unref(a.s);
+    in.is_named = next(&in) & 1;
+    struct world *w = &worlds[in.is_named];
+    if (!worlds[0].db && !worlds[1].db)
+        atexit(remove_files);
+    if (!w->db)
+        world_make(w, in.is_named);
+    write_rows(w->db, &in);
+    check(registry_snapshot(w->asking.r, &w->asking.s, &why) == 0);
+    ask_all(&w->asking);
+    snapshot_unref(w->asking.s);
     return 0;
 }

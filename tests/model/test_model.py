@@ -6,13 +6,17 @@ BUTLERFS_MODEL_STEPS: how many changes (default 36); BUTLERFS_TEST_SEED: which o
 
 from __future__ import annotations
 
+import errno
 import os
 import random
+import stat
 from typing import Any
 
+import makecalibs
 import mounting
 import pytest
 import reftree
+from refnames import instant
 
 STEPS = int(os.environ.get("BUTLERFS_MODEL_STEPS", "36"))
 SEED = int(os.environ.get("BUTLERFS_TEST_SEED", "0"))
@@ -27,6 +31,7 @@ class Model:
         self.rng = rng
         self.butler = repo.butler()
         self.type = CollectionType
+        self.scratch = repo.root.parent / "packed"
         self.history: list[str] = []
         self.made = 0
 
@@ -83,7 +88,7 @@ class Model:
     def chain(self) -> None:
         name = self.rng.choice([*self._collections(self.type.CHAINED), "model/chain"])
         self.butler.collections.register(name, self.type.CHAINED)
-        pool = [c for c in self._collections({self.type.RUN, self.type.TAGGED}) if c != name]
+        pool = [c for c in self._collections({self.type.RUN, self.type.TAGGED, self.type.CALIBRATION}) if c != name]
         self.butler.collections.redefine_chain(name, self.rng.sample(pool, self.rng.randrange(4)))
 
     def prepend(self) -> None:
@@ -101,7 +106,41 @@ class Model:
         if tags:
             self.butler.collections.x_remove(self.rng.choice(tags))
 
-    VERBS = (put, put, put, put, unstore, purge, tag, untag, chain, prepend, remove_run, remove_tag)
+    def _span(self) -> Any:
+        cuts = sorted(self.rng.sample(range(-8, 9), 2))
+        begin, end = (makecalibs.NEW_YEAR_NS + c * makecalibs.DAY_NS // self.rng.choice([1, 1, 7]) for c in cuts)
+        first, last = makecalibs.unbounded()
+        return makecalibs.timespan(first if cuts[0] == -8 else begin, last if cuts[1] == 8 else end)
+
+    def certify(self) -> None:
+        from lsst.daf.butler.registry import ConflictingDefinitionError
+
+        name = f"model/cal{self.rng.randrange(2)}"
+        self.butler.collections.register(name, self.type.CALIBRATION)
+        run = self.rng.choice([["HSC/calib/run1"], ["HSC/calib/run2"], ["HSC/calib/run1", "HSC/calib/run2"]])
+        refs = [r for c in run for r in self.butler.query_datasets("bias", c, explain=False, limit=None)]
+        try:
+            self.butler.registry.certify(name, self.rng.sample(refs, min(len(refs), 2)), self._span())
+        except ConflictingDefinitionError:
+            self.history.append("(refused)")
+
+    def decertify(self) -> None:
+        name = self.rng.choice(self._collections(self.type.CALIBRATION))
+        types = [t for t in ("bias", "camCalib") if t in self.butler.collections.get_info(name, include_summary=True).dataset_types]
+        if types:
+            self.butler.registry.decertify(name, self.rng.choice(types), self._span())
+
+    def pack(self) -> None:
+        """Some stored datasets of a run go into an archive."""
+        refs = [r for r in self._refs() if self.butler.stored(r) and r.run.startswith(("model/", "u/alice/run1"))]
+        refs = [r for r in refs if r.datasetType.name in ("detInfo", "cfg", "camera", "night")][:4]
+        if refs:
+            self.made += 1
+            path = self.butler.retrieve_artifacts_zip(refs, destination=f"{self.scratch}/{self.made}")
+            self.butler.pruneDatasets(refs, disassociate=True, unstore=True, purge=True)
+            self.butler.ingest_zip(path, transfer="copy")
+
+    VERBS = (put, put, put, put, unstore, purge, tag, untag, chain, prepend, remove_run, remove_tag, certify, certify, decertify, pack)
 
     def step(self) -> None:
         verb = self.rng.choice(self.VERBS)
@@ -116,13 +155,37 @@ def difference(m: mounting.Mount, wanted: reftree.Tree) -> str:
     except FileNotFoundError as e:
         return f"a folder went away during the walk: {e}"
     found = {b"collections/" + p for p in seen}
-    expected = set(wanted.files) | set(wanted.folders())
+    expected = {*wanted.files, *reftree.all_folders(wanted), *reftree.all_links(wanted)}
     if found != expected:
         return f"missing {sorted(expected - found)[:5]}, too many {sorted(found - expected)[:5]}"
     for path, file in wanted.files.items():
         uuid = os.getxattr(m.at(path), "user.butler.uuid")
         if uuid != file.uuid.encode():
             return f"{path!r} is {uuid!r}, should be {file.uuid}"
+    return difference_at(m, wanted.calibrations)
+
+
+def difference_at(m: mounting.Mount, calibrations: reftree.Calibrations) -> str:
+    """What `calibs-at/` has of the model's own collections, at some instants."""
+    names = [c for c in calibrations.paths if c.startswith("model/ca")]
+    for days in (-9, -3, 0, 5):
+        ns = makecalibs.NEW_YEAR_NS + days * makecalibs.DAY_NS
+        for name in names:
+            files, doubtful = calibrations.at(ns, ns + 1, name, "bias")
+            top = b"calibs-at/%sTAI/" % instant(ns)
+            for path in files.keys() | doubtful.keys():
+                try:
+                    said: str | bytes = os.getxattr(m.at(top + path), "user.butler.uuid")
+                except OSError as e:
+                    said = errno.errorcode[e.errno]
+                right = (files[path].uuid.encode(),) if path in files else ("ENOTUNIQ", "ENOENT")
+                if said not in right:
+                    return f"{top + path!r} is {said!r}, should be {right}"
+            base = b"/".join([*reftree.collection_parts(name), b"bias"])
+            if os.path.isdir(m.at(top + base)):
+                found = {base + b"/" + p for p, st in mounting.walk(m.at(top + base)).items() if stat.S_ISREG(st.st_mode)}
+                if found != files.keys():
+                    return f"{top!r}: {found} listed, should be {set(files)}"
     return ""
 
 
@@ -133,6 +196,7 @@ def test_after_any_sequence_of_changes_the_mount_shows_what_the_client_finds(own
     model = Model(repo, rng)
     m = mount(repo, refresh="100ms")
     known = list(reftree.expected(repo.root).files)
+    changes = 0
     for step in range(STEPS):
         model.step()
         # Looks in between leave positive and negative entries of every age behind.
@@ -143,6 +207,7 @@ def test_after_any_sequence_of_changes_the_mount_shows_what_the_client_finds(own
             except FileNotFoundError:
                 pass
         if restart and rng.random() < 0.1:
+            changes += m.counters()["registry_changes"]
             os.kill(m.pid(), 9)
         if step % 12 == 11 or step == STEPS - 1:
             wanted = reftree.expected(repo.root)
@@ -164,4 +229,4 @@ def test_after_any_sequence_of_changes_the_mount_shows_what_the_client_finds(own
                         assert f.read() == content, path
             known = list(wanted.files)
     model.butler.close()
-    assert m.counters()["registry_changes"] > 0
+    assert changes + m.counters()["registry_changes"] > 0

@@ -23,6 +23,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import database
+import makecalibs
+import makeparts
+
 HERE = Path(__file__).resolve().parent
 
 # Group names: a text column without a limit. Each of these broke a naive tree once.
@@ -84,7 +88,8 @@ class Repository:
 
 
 class Maker:
-    def __init__(self, out: Path, seed: int, datasets: int, store: str, sizes: bool, nasty: bool):
+    def __init__(self, out: Path, seed: int, datasets: int, store: str, sizes: bool, nasty: bool,
+                 registry: dict[str, str] | None = None):  # fmt: skip
         from lsst.daf.butler import Butler, Config
 
         out = out.absolute()
@@ -94,19 +99,26 @@ class Maker:
         self.nasty = nasty
         self.repo = Repository(out / "repo", out / "elsewhere", seed)
         self.repo.elsewhere.mkdir(parents=True)
-        config = None
+        config = Config()
+        for key, value in (registry or {}).items():
+            config["registry", key] = value
+        # A NUL can't be stored there, and names of more than 48 bytes break the client's statements.
+        self.postgres = bool(registry)
+        self.groups_made = [g for g in NASTY_GROUPS if not (self.postgres and "\0" in g)]
+        self.runs_made = [r for r in NASTY_RUNS if not (self.postgres and "\0" in r)]
+        self.long_type = "long_" + "t" * (42 if self.postgres else 195)
+        self.long_calib = "calib_" + "c" * (42 if self.postgres else 200)
+        child = "lsst.daf.butler.datastores.fileDatastore.FileDatastore"
+        fast = {"cls": child, "records": {"table": "fast_records"}, "checksum": True,
+                "constraints": {"reject": ["objectTable", "deepCoadd", "flat"]}}  # fmt: skip
+        bulk = {"cls": child, "records": {"table": "bulk_records"}}
         if store == "chained":
-            config = Config()
-            child = "lsst.daf.butler.datastores.fileDatastore.FileDatastore"
             config["datastore"] = {
                 "cls": "lsst.daf.butler.datastores.chainedDatastore.ChainedDatastore",
-                "datastores": [
-                    {"datastore": {"cls": child, "records": {"table": "fast_records"},
-                                   "checksum": True,
-                                   "constraints": {"reject": ["objectTable", "deepCoadd", "flat"]}}},
-                    {"datastore": {"cls": child, "records": {"table": "bulk_records"}}},
-                ],
-            }  # fmt: skip
+                "datastores": [{"datastore": makeparts.configure(config, d)} for d in (fast, bulk)],
+            }
+        else:
+            config["datastore"] = makeparts.configure(config, {})
         Butler.makeRepo(str(self.repo.root), config=config)
         self.chained = store == "chained"
         self.butler = self.repo.butler()
@@ -188,9 +200,10 @@ class Maker:
                 d = days[k * len(days) // count] if k else days[self.rng.randrange(len(days))]
                 ids.append(d * 100000 + k + 1)
                 self.day[ids[-1]] = d
-            groups = [f"2024-01-01T00:00:{k:02d}.123" for k in range(3)] + (NASTY_GROUPS if self.nasty else [])
+            groups = [f"2024-01-01T00:00:{k:02d}.123" for k in range(3)] + (self.groups_made if self.nasty else [])
             insert("group", *[{"instrument": i, "name": g} for g in groups])
             rows = [{"instrument": i, "id": v, "day_obs": self.day[v], "physical_filter": filters[v % len(filters)][0]} for v in ids]
+            rows = [{**r, "timespan": makecalibs.of_visit(self.rng, r["day_obs"], k)} for k, r in enumerate(rows)]
             insert("exposure", *[{**r, "group": self.rng.choice(groups), "obs_id": f"O{r['id']}"} for r in rows])
             insert("visit", *[{**r, "name": f"V{r['id']}"} for r in rows])
             insert("visit_definition", *[{"instrument": i, "exposure": v, "visit": v} for v in ids])
@@ -227,6 +240,7 @@ class Maker:
         t("snap", ["instrument", "exposure", "visit"])
         t("skyMap", ["skymap"])
         t("objectTable", ["skymap", "tract"], "ArrowTable")
+        t("patchTable", ["skymap", "tract", "patch"], "ArrowTable")
         t("deepCoadd", ["skymap", "tract", "patch", "band"])
         t("dcrCoadd", ["skymap", "tract", "patch", "band", "subfilter"])
         t("warp", ["instrument", "visit", "skymap", "tract", "patch"])
@@ -241,7 +255,7 @@ class Maker:
         t("nightDet", ["instrument", "day_obs", "detector"])
         t("vsys", ["instrument", "visit_system"])
         t("ssp", ["ssp_hypothesis_table", "ssp_hypothesis_bundle"])
-        t("long_" + "t" * 195, ["instrument", "detector"])
+        t(self.long_type, ["instrument", "detector"])
         t("gone", ["instrument", "detector"])  # every dataset unstored
         t("purged", ["instrument", "detector"])  # no dataset left, the summary still says so
         t("never", ["instrument", "detector"])  # never had a dataset
@@ -315,11 +329,11 @@ class Maker:
     def nasty_values(self) -> None:
         run = self.run("nasty/values")
         other = self.run("nasty/values2")
-        every = [(g, i) for g in NASTY_GROUPS for i in ("LSSTComCam", "..")]
+        every = [(g, i) for g in self.groups_made for i in ("LSSTComCam", "..")]
         self.ingest([(self.ref("groupPlan", run, instrument=i, group=g), f"plan{k}.json") for k, (g, i) in enumerate(every)])
         self.ingest([(self.ref("groupDet", run, instrument=i, group=g, detector=d), "det.fits")
                      for g, i in every for d in range(2)], transfer="direct" if self.chained else None)  # fmt: skip
-        self.ingest([(self.ref("groupPlan", other, instrument="LSSTComCam", group=g), "shadow.tar.gz") for g in NASTY_GROUPS[::2]])
+        self.ingest([(self.ref("groupPlan", other, instrument="LSSTComCam", group=g), "shadow.tar.gz") for g in self.groups_made[::2]])
         self.ingest([(self.ref("transmission", run, instrument=i, physical_filter=f), "t.ecsv")
                      for i in self.instruments for f, _ in NASTY_FILTERS])  # fmt: skip
         self.ingest([(self.ref("flat", run, instrument=i, physical_filter=f, detector=2), "flat.fits")
@@ -327,14 +341,14 @@ class Maker:
         self.ingest([(self.ref("skyMap", run, skymap=s), "skyMap.pickle") for s in self.skymaps])
         self.ingest([(self.ref("objectTable", run, skymap=s, tract=3), "o.parq") for s in self.skymaps])
         self.ingest([(self.ref("bandInfo", run, band=b), "b.yaml") for b in ("N/A", "white light", "u", "i")])
-        self.ingest([(self.ref("long_" + "t" * 195, run, instrument=i, detector=d), "l.fits.fz")
+        self.ingest([(self.ref(self.long_type, run, instrument=i, detector=d), "l.fits.fz")
                      for i in self.instruments for d in range(3)])  # fmt: skip
         # Two data IDs that the default template gives one file: the second put overwrites the first's bytes.
         for k, i in enumerate(("two words", "two_words")):
             self.butler.put({"camera": "x" * (10 * k)}, "camera", run=run, instrument=i)
 
     def nasty_collections(self) -> None:
-        for name in NASTY_RUNS:
+        for name in self.runs_made:
             self.run(name)
             items = [(self.ref("cfg", name), "cfg.yaml")]
             if self.rng.random() < 0.5 or name.startswith(("u/alice", "raw", "a")):
@@ -368,6 +382,8 @@ class Maker:
             self.butler.registry.associate(name, refs)
         register("t/empty", CollectionType.TAGGED)
         self.run("t/emptyrun")
+        for name in ("20240102T030405Z", "20231231T235959Z", "20249999T000000Z", "x20250101T000000Z"):
+            self.run(f"dated/{name}")
         chains: dict[str, list[str]] = {
             "empty/chain": [],
             "c/one": ["u/alice/run1"],
@@ -378,12 +394,13 @@ class Maker:
             "c/diamond": ["c/one", "c/forward", "u/alice/run1"],
             "c": ["c/diamond", "c/nested", "u/alice/run2"],
             "u/alice/run1/chain": ["u/alice/run2", "u/alice/run1"],
+            "dated": ["dated/20240102T030405Z", "u/alice/run1"],
             "LSSTComCam/defaults": ["LSSTComCam/raw/all", "c"],
         }
         if self.nasty:
             chains["n/.."] = ["nasty/values2", "nasty/values"]
             chains["n/\n=@"] = ["", ".", "..", "nasty/values", "sp ace"]
-            chains["n/" + "k" * 260] = ["p" * 300, "a/a.b", "nul\0byte", "u/alice/raw"]
+            chains["n/" + "k" * 260] = ["p" * 300, "a/a.b", *(r for r in self.runs_made if "\0" in r), "u/alice/raw"]
             chains["u/alice/raw/chain"] = ["u/alice", "u/alice/raw"]
         for name, children in chains.items():
             register(name, CollectionType.CHAINED, doc=f"chain of {len(children)}" if len(children) > 1 else None)
@@ -434,14 +451,17 @@ class Maker:
             self.nasty_values()
             self.nasty_collections()
         self.tags_and_chains()
+        makeparts.composites(self)
+        makeparts.archives(self)
+        makecalibs.calibrations(self)
         self.losses()
         self.butler.close()
+        makecalibs.overlaps(self)
         # Another tool may have stored a quoted path; upper-case escapes make the client take it for one.
-        with sqlite3.connect(self.repo.root / "gen3.sqlite3") as db:
+        with database.connect(self.repo.root) as db:
             table = "bulk_records" if self.chained else "file_datastore_records"
             changed = db.execute(f"UPDATE {table} SET path = replace(path, '/calexp_2.', '/%63alexp_2.') WHERE path NOT LIKE 'file:%'")
             assert changed.rowcount > 0
-        db.close()
         return self.repo
 
 
@@ -469,19 +489,18 @@ def quiet() -> None:
     logging.getLogger("lsst").setLevel(logging.ERROR)
 
 
-def make(out: str | Path, seed: int = 1, datasets: int = 2500, store: str = "file", sizes: bool = True, nasty: bool = True) -> Repository:
-    """`datasets`: about how many; `sizes` False: none recorded for what is ingested."""
+def make(out: str | Path, seed: int = 1, datasets: int = 2500, store: str = "file", sizes: bool = True, nasty: bool = True,
+         registry: dict[str, str] | None = None) -> Repository:  # fmt: skip
+    """`datasets`: about how many; `sizes` False: none recorded for what is ingested; `registry`: its `db` and
+    `namespace`, where it is in PostgreSQL."""
     quiet()
-    return Maker(Path(out), seed, datasets, store, sizes, nasty).make()
+    return Maker(Path(out), seed, datasets, store, sizes, nasty, registry).make()
 
 
-def make_big(out: str | Path, datasets: int, detectors: int = 100, artifacts: int = 100) -> Repository:
-    """One RUN, `big/run`, with `datasets` datasets of the type `calexp` (instrument, visit, detector).
-
-    One dataset is made by the client and its rows are multiplied by SQL; the artifacts are shared.
-    """
+def make_one(out: str | Path, detectors: int, registry: dict[str, str] | None = None) -> Repository:
+    """One RUN, `big/run`, with one dataset of the type `calexp` (instrument, visit, detector): what others are made from by SQL."""
     quiet()
-    maker = Maker(Path(out), 1, 0, "file", True, False)
+    maker = Maker(Path(out), 1, 0, "file", True, False, registry)
     insert = maker.registry.insertDimensionData
     insert("instrument", {"name": "LSSTCam", "visit_max": 10**15, "exposure_max": 10**15, "detector_max": 1000, "class_name": "x"})
     insert("physical_filter", {"instrument": "LSSTCam", "name": "r_03", "band": "r"})
@@ -493,7 +512,16 @@ def make_big(out: str | Path, datasets: int, detectors: int = 100, artifacts: in
     maker.ingest([(maker.ref("calexp", "big/run", instrument="LSSTCam", visit=2024010100000, detector=0), "0.fits")],
                  transfer="copy", fits=True)  # fmt: skip
     maker.butler.close()
-    root = maker.repo.root
+    return maker.repo
+
+
+def make_big(out: str | Path, datasets: int, detectors: int = 100, artifacts: int = 100) -> Repository:
+    """One RUN, `big/run`, with `datasets` datasets of the type `calexp` (instrument, visit, detector).
+
+    One dataset is made by the client and its rows are multiplied by SQL; the artifacts are shared.
+    """
+    repo = make_one(out, detectors)
+    root = repo.root
     with sqlite3.connect(root / "gen3.sqlite3") as db:
         db.execute("PRAGMA synchronous = OFF")
         db.execute("PRAGMA cache_size = -200000")
@@ -535,7 +563,7 @@ def make_big(out: str | Path, datasets: int, detectors: int = 100, artifacts: in
         for _, sql in indexes:
             db.execute(sql)
     db.close()
-    return maker.repo
+    return repo
 
 
 def main() -> int:

@@ -10,172 +10,58 @@ Everything is bytes: a name may be in no encoding at all.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import json
 import os
 import re
-import sqlite3
+import uuid
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
-import xxhash
-
-NAME_MAX = 255
-
-# --------------------------------------------------------------------------------------------- names
-
-def to_bytes(value: bytes | str | int) -> bytes:
-    if isinstance(value, int):
-        return b"%d" % value
-    return value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
-
-
-def _looks_cut(raw: bytes, at: int) -> bool:
-    """Whether the `~` at `at` could be taken for the mark of a name that was cut."""
-    return re.match(rb"~[0-9a-fA-F]{16}([.@]|\Z)", raw[at:]) is not None
-
-
-def _escape(raw: bytes, everywhere: bytes = b"", first: bytes = b"", at: int = -1) -> bytes:
-    """`everywhere`, `first`: bytes to escape besides the usual; `at`: a position to escape."""
-    if raw == b"":
-        return b"%"
-    out = bytearray()
-    for i, b in enumerate(raw):
-        if (
-            b < 0x20
-            or b == 0x7F
-            or b in b"/%"
-            or b in everywhere
-            or (i == 0 and (b == 0x2E or b in first))
-            or raw == b".."
-            or i == at
-            or (b == 0x7E and _looks_cut(raw, i))
-        ):
-            out += b"%%%02X" % b
-        else:
-            out.append(b)
-    return bytes(out)
-
-
-def escape_value(value: bytes | str | int) -> bytes:
-    """A data-ID value, the same in a folder's name and in a file's."""
-    return _escape(to_bytes(value))
-
-
-def escape_last_value(value: bytes | str | int) -> bytes:
-    """The last value of a file's name."""
-    return _escape(to_bytes(value), everywhere=b".@")
-
-
-def unescape(name: bytes) -> bytes:
-    """The inverse of the escapes (no check that the name is canonical)."""
-    if name == b"%":
-        return b""
-    return re.sub(rb"%([0-9A-F]{2})", lambda m: bytes([int(m[1], 16)]), name)
-
-
-def shorten(name: bytes, suffix: bytes = b"") -> bytes:
-    """`name` ends with `suffix`; cut to 255 bytes if it is longer."""
-    if len(name) <= NAME_MAX:
-        return name
-    assert name.endswith(suffix)
-    tail = b"~%016x" % xxhash.xxh3_64_intdigest(name) + suffix
-    stem = name[: len(name) - len(suffix)]
-    cut = NAME_MAX - len(tail)
-
-    def splits(at: int) -> bool:
-        inside_character = stem[at] & 0xC0 == 0x80
-        inside_escape = any(re.match(rb"%[0-9A-F]{2}", stem[at - k :]) for k in (1, 2))
-        return inside_character or inside_escape
-
-    while splits(cut):
-        cut -= 1
-    return stem[:cut] + tail
-
-
-def collection_parts(name: str) -> list[bytes]:
-    """A collection's name as the folders below collections/."""
-    out = []
-    parent: bytes | None = None
-    for raw in to_bytes(name).split(b"/"):
-        at = -1
-        if parent and re.match(re.escape(parent) + rb"[._@]", raw, re.DOTALL):
-            at = len(parent)
-        out.append(shorten(_escape(raw, everywhere=b"=", first=b"@", at=at)))
-        parent = raw
-    return out
-
-
-def level(key: str, value: str | int) -> bytes:
-    """A `key=value` folder."""
-    return shorten(to_bytes(key) + b"=" + escape_value(value))
-
-
-KNOWN_SUFFIXES = frozenset(
-    b"""fits fit fz gz bz2 xz zst lz4 tar zip parq parquet arrow feather csv ecsv tsv txt json yaml yml xml html
-    pickle pkl npy npz h5 hdf5 asdf avro jpg jpeg png tif tiff svg pdf log cfg py fig qgraph sqlite3 db vot
-    votable""".split()
+import database
+from refnames import (
+    collection_parts,
+    escape_value,
+    file_name,
+    level,
+    levels,
+    ordered_dimensions,
+    shorten,
+    suffix,
+    to_bytes,
+    validity,
 )
-
-
-def suffix(artifact_name: bytes) -> bytes:
-    """The suffix that an artifact's name (no folders) gives to the file."""
-    # A dot that begins a name hides the file; what follows it is no suffix.
-    _, *rest = artifact_name[1:].split(b".")
-    taken: list[bytes] = []
-    for part in reversed(rest):
-        if not re.fullmatch(rb"[A-Za-z0-9]+", part) or (taken and part not in KNOWN_SUFFIXES):
-            break
-        taken.insert(0, part)
-    return b"".join(b"." + p for p in taken) or b".data"
-
-
-# ----------------------------------------------------------------------------------- levels and files
-
-LEVEL_ORDER = (
-    "instrument",
-    "skymap",
-    "tract",
-    "patch",
-    "band",
-    "physical_filter",
-    "group",
-    "day_obs",  # only where it is required; implied, it is put in below
-    "exposure",
-    "visit",
-    "detector",
-    "subfilter",
-)
-
-
-def ordered_dimensions(required: list[str], universe_order: list[str]) -> list[str]:
-    known = [d for d in LEVEL_ORDER if d in required]
-    return known + [d for d in universe_order if d in required and d not in LEVEL_ORDER]
-
-
-def levels(ordered: list[str], implied: set[str]) -> list[str]:
-    """The keys of the folders between the dataset type and the file."""
-    keys = list(ordered)
-    above = [d for d in keys if d in ("exposure", "visit")]
-    last = keys[-1] if keys else None
-    if "day_obs" in implied and above:
-        keys.insert(keys.index(above[0]), "day_obs")
-    if last is not None:
-        keys.remove(last)
-    return keys
-
-
-def file_name(dataset_type: str, values: list[str | int], file_suffix: bytes, infix: bytes = b"") -> bytes:
-    """`infix`: a calibration's validity range; the next step of this model."""
-    name = to_bytes(dataset_type)
-    for i, value in enumerate(values):
-        name += b"_" + (escape_last_value(value) if i == len(values) - 1 else escape_value(value))
-    return shorten(name + infix + file_suffix, file_suffix)
-
 
 # ---------------------------------------------------------------------------------------------- nodes
+
+
+@dataclasses.dataclass(frozen=True)
+class Artifact:
+    path: str
+    member: str | None = None  # of the zip archive at `path`
+
+    def name(self) -> bytes:
+        return os.fsencode(os.path.basename(self.member or self.path))
+
+    def content(self) -> bytes | None:
+        """None: gone."""
+        if not os.path.isfile(self.path):
+            return None
+        if self.member is None:
+            return Path(self.path).read_bytes()
+        with zipfile.ZipFile(self.path) as archive:
+            return archive.read(self.member)
+
+    def size(self) -> int | None:
+        if self.member is None and os.path.isfile(self.path):
+            return os.path.getsize(self.path)
+        content = self.content()
+        return None if content is None else len(content)
 
 
 @dataclasses.dataclass(eq=False)
@@ -186,25 +72,32 @@ class File:
     run: str
     data_id: dict[str, Any]  # required and implied values, of the client's expanded data ID
     recorded_size: int | None  # None: unknown
-    artifacts: list[str]  # local paths, in the order in which the datastores are asked
+    artifacts: list[Artifact]  # in the order in which the datastores are asked
     checksum: str | None
     ingest_ns: int  # TAI, as in the registry
     component: str | None = None
 
-    def artifact(self) -> str | None:
+    def key(self) -> tuple[str, str | None]:
+        """What one inode stands for."""
+        return (self.uuid, self.component)
+
+    def suffix(self) -> bytes:
+        return suffix(self.artifacts[0].name())
+
+    def artifact(self) -> Artifact | None:
         """The first that opens; None: gone."""
-        return next((a for a in self.artifacts if os.path.isfile(a)), None)
+        return next((a for a in self.artifacts if os.path.isfile(a.path)), None)
 
     def content(self) -> bytes | None:
         a = self.artifact()
-        return None if a is None else Path(a).read_bytes()
+        return None if a is None else a.content()
 
     def shown_size(self) -> int | None:
         """What stat says before anybody has opened the file; None: not known here."""
         if self.recorded_size is not None:
             return self.recorded_size
         a = self.artifact()
-        return None if a is None else os.path.getsize(a)
+        return None if a is None else a.size()
 
 
 @dataclasses.dataclass(eq=False)
@@ -216,6 +109,7 @@ class Folder:
     chain: list[str] | None = None
     dataset_type: str | None = None
     data_id: dict[str, Any] | None = None
+    is_composite: bool = False
 
     def folder(self, name: bytes) -> Folder:
         child = self.children.setdefault(name, Folder())
@@ -230,15 +124,134 @@ class Folder:
                 yield from child.walk(path)
 
 
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A dataset in a CALIBRATION collection, with one of its validity ranges."""
+
+    uuid: str
+    key: tuple[Any, ...]  # the required values, in the order of the file's name
+    begin_ns: int
+    end_ns: int
+
+    def overlaps(self, begin_ns: int, end_ns: int) -> bool:
+        return self.begin_ns < end_ns and begin_ns < self.end_ns
+
+
+@dataclasses.dataclass
+class Calibrations:
+    """What `calibs-at/` is made of."""
+
+    rows: dict[tuple[str, str], list[Row]]  # (CALIBRATION collection, dataset type)
+    plain: dict[tuple[str, str], dict[tuple[Any, ...], str]]  # (RUN or TAGGED collection, dataset type): key -> uuid
+    paths: dict[str, list[str]]  # collection -> its search path
+    naming: dict[str, Naming]
+    datasets: dict[str, list[File]]
+    values: dict[str, dict[str, Any]]
+
+    def bounds(self) -> list[int]:
+        """Every begin and end of every range."""
+        return sorted({t for rows in self.rows.values() for r in rows for t in (r.begin_ns, r.end_ns)})
+
+    def matches(self, collection: str, dataset_type: str, begin_ns: int, end_ns: int) -> dict[tuple[Any, ...], list[str]]:
+        """By key: the uuids that hold at that time in the collection that decides. One that is there twice counts twice."""
+        out: dict[tuple[Any, ...], list[str]] = {}
+        for member in self.paths[collection]:
+            here = {key: [uuid] for key, uuid in self.plain.get((member, dataset_type), {}).items()}
+            for row in self.rows.get((member, dataset_type), []):
+                if row.overlaps(begin_ns, end_ns):
+                    here.setdefault(row.key, []).append(row.uuid)
+            out = {**here, **out}
+        return out
+
+    def at(self, begin_ns: int, end_ns: int, collection: str, only: str | None = None) -> tuple[dict[bytes, File], dict[bytes, File]]:
+        """A collection's calibrations at a time: path below calibs-at/<instant>/ -> file; and those that aren't unique.
+        `only`: of that dataset type."""
+        files: dict[bytes, File] = {}
+        doubtful: dict[bytes, File] = {}
+        for dataset_type in sorted({t for c, t in (*self.rows, *self.plain) if c in self.paths[collection] and only in (None, t)}):
+            for uuids in self.matches(collection, dataset_type, begin_ns, end_ns).values():
+                for uuid in uuids:
+                    (files if len(uuids) == 1 else doubtful).update(self.names(collection, dataset_type, uuid))
+        return files, doubtful
+
+    def names(self, collection: str, dataset_type: str, uuid: str) -> dict[bytes, File]:
+        """A dataset's paths below calibs-at/<instant>/, whenever it holds."""
+        naming, values = self.naming[dataset_type], self.values[uuid]
+        above = [*collection_parts(collection), shorten(to_bytes(dataset_type)), *naming.above(values)]
+        return {b"/".join([*above, name]): file for name, file in naming.names(values, b"", self.datasets[uuid]).items()}
+
+
+def entries_of(rows: list[Row], datasets: dict[str, list[File]], naming: Naming, values: dict[str, dict[str, Any]]) -> Iterator[tuple[set[bytes], str, bytes]]:
+    """One entry for each dataset and range: the paths it takes below its type's folder, the uuid, the infix."""
+    of_range: dict[tuple[Any, ...], list[str]] = {}
+    for r in rows:
+        uuids = of_range.setdefault((r.key, r.begin_ns, r.end_ns), [])
+        if r.uuid not in uuids:
+            uuids.append(r.uuid)
+    for (_, begin, end), uuids in of_range.items():
+        for uuid in uuids:
+            infix = validity(begin, end, uuid if len(uuids) > 1 else None)
+            names = naming.names(values[uuid], infix, datasets[uuid]) if datasets[uuid] else {}
+            above = naming.above(values[uuid])
+            yield {b"/".join([*above, n.partition(b"/")[0]]) for n in names}, uuid, infix
+
+
 @dataclasses.dataclass
 class Tree:
     collections: Folder
     by_uuid: dict[str, bytes]  # uuid -> the path of the file in its RUN, below the mount
     files: dict[bytes, File]  # path below the mount -> file
     unstored: dict[bytes, str]  # would-be path without its suffix, below the mount -> uuid
+    calibrations: Calibrations
 
     def folders(self) -> dict[bytes, Folder]:
         return {b"collections/" + p: n for p, n in self.collections.walk() if isinstance(n, Folder)}
+
+
+def views(tree: Tree) -> dict[bytes, dict[bytes, bytes]]:
+    """Of each folder of names that has any: `@members/<link>` and `@latest`, with their targets."""
+    found: dict[bytes, dict[bytes, bytes]] = {}
+    for path, folder in [(b"collections", tree.collections), *tree.folders().items()]:
+        if folder.dataset_type is not None:
+            continue
+        links: dict[bytes, bytes] = {}
+        for i, name in enumerate(folder.chain or ()):
+            width = max(3, len(str(len(folder.chain) - 1)))
+            link = shorten(b"%0*d-%s" % (width, i, escape_value(name)))
+            links[b"@members/" + link] = b"../" * len(path.split(b"/")) + b"/".join(collection_parts(name))
+        dated = []
+        for name, child in folder.children.items():
+            stamp = re.search(rb"(?<![A-Za-z0-9])\d{8}T\d{6}Z$", name)
+            if stamp and isinstance(child, Folder) and child.collection is not None:
+                with contextlib.suppress(ValueError):
+                    datetime.datetime.strptime(stamp[0].decode(), "%Y%m%dT%H%M%SZ")
+                    dated.append((stamp[0], name))
+        if dated:
+            links[b"@latest"] = max(dated)[1]
+        if links or folder.chain is not None:
+            found[path] = links
+    return found
+
+
+def all_folders(tree: Tree) -> set[bytes]:
+    """Those below collections/, with `@members`."""
+    folders = tree.folders()
+    return {*folders, *(p + b"/@members" for p, f in folders.items() if f.chain is not None)}
+
+
+def listings(tree: Tree) -> dict[bytes, set[bytes]]:
+    """What each folder below collections/ lists, views among it."""
+    seen = {path: set(node.children) for path, node in tree.folders().items()}
+    for path in (*tree.files, *all_folders(tree), *all_links(tree)):
+        folder, _, name = path.rpartition(b"/")
+        if folder != b"collections":
+            seen.setdefault(folder, set()).add(name)
+    return seen
+
+
+def all_links(tree: Tree) -> set[bytes]:
+    """Those below collections/."""
+    return {p + b"/" + name for p, links in views(tree).items() for name in links}
 
 
 def mtime_of(ingest_ns: int) -> int:
@@ -257,29 +270,89 @@ def _children_of(datastore: Any) -> list[Any]:
     return [c for d in datastore.datastores for c in _children_of(d)] if hasattr(datastore, "datastores") else [datastore]
 
 
-def _ingest_dates(database: str) -> dict[str, int]:
-    with sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=20) as db:
-        return {id_: ns for id_, ns in db.execute("SELECT id, ingest_date FROM dataset")}
+def _ingest_dates(config: Path) -> dict[str, int]:
+    with database.connect(config) as db:
+        return {str(id_).replace("-", ""): _ingest_ns(date) for id_, date in db.execute("SELECT id, ingest_date FROM dataset")}
+
+
+def _ranges_in(config: Path, collection: str, dataset_type: str) -> list[tuple[uuid.UUID, int, int]]:
+    with database.connect(config) as db:
+        (table,) = db.execute("SELECT calibration_association_table FROM dataset_type WHERE name = ?", (dataset_type,)).fetchone()
+        rows = db.execute(
+            f"SELECT c.dataset_id, {db.begin_and_end('c')} FROM {table} c JOIN collection USING (collection_id)"
+            " JOIN dataset_type t ON t.id = c.dataset_type_id WHERE collection.name = ? AND t.name = ?",
+            (collection, dataset_type),
+        )
+        return [(uuid.UUID(str(id_)), begin, end) for id_, begin, end in rows]
+
+
+def _ingest_ns(date: int | str) -> int:
+    """TAI nanoseconds; version 1 of the datasets manager has a text in UTC."""
+    if isinstance(date, int):
+        return date
+    at = datetime.datetime.fromisoformat(date).replace(tzinfo=datetime.UTC) - datetime.datetime.fromtimestamp(0, datetime.UTC)
+    return (at // datetime.timedelta(microseconds=1) + 37_000_000) * 1000
+
+
+def _day_of(ref: Any) -> int:
+    """The day_obs that a data ID implies: a dimension, or before universe 6 a mere column of the exposure's or
+    else the visit's row, where it may be unknown."""
+    if "day_obs" in ref.dataId.dimensions:
+        return ref.dataId["day_obs"]
+    return ref.dataId.records["exposure" if "exposure" in ref.dataId.dimensions else "visit"].day_obs or 0
 
 
 def is_glob(name: str) -> bool:
     return any(c in name for c in "*?[")
 
 
-def _refs(butler: Any, dataset_type: str, collection: str, kind: str) -> list[Any]:
-    """The datasets of one type that the client finds first in a collection, with full data IDs."""
-    registry = butler.registry
-    if is_glob(collection):
+def _search(butler: Any, dataset_type: str, collections: list[str]) -> Any:
+    """The datasets of one type that the client finds first, as a query's result."""
+    if any(is_glob(c) for c in collections):
         # The client takes such a name for a pattern and will not search it first to last. A RUN's
         # datasets are those whose run it is; the maker makes no other kind of such a collection.
-        assert kind == "RUN", collection
-        found = registry.queryDatasets(dataset_type, collections=...)
-    else:
-        found = registry.queryDatasets(dataset_type, collections=[collection], findFirst=True)
-    refs = {r.id: r for r in found if kind != "RUN" or r.run == collection}
-    full = {r.id: r for r in found.expanded() if r.id in refs}
-    # The expanding join loses data IDs that have no visit_detector_region row; one by one they are found.
-    return [full[id_] if id_ in full else r.expanded(registry.expandDataId(r.dataId)) for id_, r in refs.items()]
+        return butler.registry.queryDatasets(dataset_type, collections=...)
+    return butler.registry.queryDatasets(dataset_type, collections=collections, findFirst=True)
+
+
+@dataclasses.dataclass
+class Naming:
+    """How the datasets of one type are laid out."""
+
+    name: str
+    order: list[str]  # the required dimensions, in the order of the values in a file's name
+    keys: list[str]  # of the folders above a file
+    is_calibration: bool
+
+    @classmethod
+    def of(cls, dataset_type: Any, universe_order: list[str]) -> Naming:
+        order = ordered_dimensions(list(dataset_type.dimensions.required), universe_order)
+        implied = set(dataset_type.dimensions.implied)
+        if "day_obs" not in universe_order and ("exposure" in order or "visit" in order):
+            implied.add("day_obs")
+        keys = levels(order, implied)
+        return cls(dataset_type.name, order, keys, dataset_type.isCalibration())
+
+    def file(self, values: dict[str, Any], infix: bytes, suffix: bytes) -> bytes:
+        return file_name(self.name, [values[k] for k in self.order], suffix, infix)
+
+    def names(self, values: dict[str, Any], infix: bytes, parts: list[File]) -> dict[bytes, File]:
+        """A dataset's files by their names: one, or those in the folder of its components."""
+        if any(f.component is None for f in parts):
+            (file,) = parts
+            return {self.file(values, infix, file.suffix()): file}
+        folder = self.file(values, infix, b".components")
+        return {folder + b"/" + to_bytes(f.component or "") + f.suffix(): f for f in parts}
+
+    def above(self, values: dict[str, Any]) -> list[bytes]:
+        """The folders between the type's and the file."""
+        return [level(k, values[k]) for k in self.keys]
+
+    def key(self, data_id: dict[str, Any]) -> tuple[Any, ...]:
+        return tuple(data_id[k] for k in self.order)
+
+
+Parts = list[File]  # one dataset: one file, or one for each component; empty: not stored
 
 
 class Client:
@@ -291,10 +364,13 @@ class Client:
         self.butler = Butler.from_config(str(source), writeable=False)
         self.universe_order = [d.name for d in self.butler.dimensions.dimensions]
         self.datastores = _children_of(self.butler._datastore)
-        database = self.butler._config["registry", "db"].removeprefix("sqlite:///")
-        database = database.replace("<butlerRoot>", str(self.butler._config.configDir.ospath))
-        self.ingest = _ingest_dates(database)
-        self.records: dict[str, list[tuple[str, Any]]] = {}  # uuid -> [(local path, record), ...]
+        self.config = Path(source) / "butler.yaml" if Path(source).is_dir() else Path(source)
+        self.ingest = _ingest_dates(self.config)
+        self.datasets: dict[str, Parts] = {}  # by uuid
+        self.values: dict[str, dict[str, Any]] = {}  # by uuid; what its names are made of
+        self.naming: dict[str, Naming] = {}
+        self.kinds: dict[str, str] = {}
+        self.tree_so_far = Tree(Folder(), {}, {}, {}, Calibrations({}, {}, {}, {}, self.datasets, self.values))
 
     def close(self) -> None:
         self.butler.close()
@@ -305,95 +381,174 @@ class Client:
     def __exit__(self, *_: Any) -> None:
         self.close()
 
-    def _learn_records(self, refs: list[Any]) -> None:
-        new = [r for r in refs if str(r.id) not in self.records]
-        for r in new:
-            self.records[str(r.id)] = []
-        if not new:
-            return
-        for datastore in self.datastores:
+    # --------------------------------------------------------------------------------------- datasets
+
+    def _find(self, dataset_type: str, collections: list[str], run: str | None = None) -> list[str]:
+        """The uuids of what the client finds first; `run`: those of that run only."""
+        answer = _search(self.butler, dataset_type, collections)
+        refs = {r.id: r for r in answer if run is None or r.run == run}
+        if any(str(id_) not in self.values for id_ in refs):
+            full = {r.id: r for r in answer.expanded() if r.id in refs}
+            # The expanding join loses data IDs that have no visit_detector_region row; one by one they are found.
+            expand = self.butler.registry.expandDataId
+            self._learn([full[id_] if id_ in full else r.expanded(expand(r.dataId)) for id_, r in refs.items()])
+        return [str(id_) for id_ in refs]
+
+    def _learn(self, refs: list[Any]) -> None:
+        """What is stored of `refs`, whose data IDs are full."""
+        new = [r for r in refs if str(r.id) not in self.datasets]
+        places: dict[tuple[str, str | None], list[tuple[Artifact, Any]]] = {}
+        for datastore in self.datastores if new else []:
             uris = datastore.getManyURIs(new, allow_missing=True)
             records = datastore._get_stored_records_associated_with_refs(new)
             for ref, got in uris.items():
-                assert got.primaryURI is not None and not got.componentURIs, "composites are not made yet"
-                assert got.primaryURI.isLocal and not got.primaryURI.fragment, got.primaryURI
-                (record,) = records[ref.id]
-                self.records[str(ref.id)].append((got.primaryURI.ospath, record))
+                assert all(r.component is None for r in records[ref.id]) or not got.primaryURI
+                for record in records[ref.id]:
+                    uri = got.componentURIs[record.component] if record.component else got.primaryURI
+                    assert uri.isLocal and (not uri.fragment or uri.fragment.startswith("zip-path=")), uri
+                    member = unquote(uri.fragment).removeprefix("zip-path=") if uri.fragment else None
+                    places.setdefault((str(ref.id), record.component), []).append((Artifact(uri.ospath, member), record))
+        for ref in new:
+            values = self.values[str(ref.id)] = dict(ref.dataId.mapping)
+            if "day_obs" in self._type(ref.datasetType.name).keys:
+                values["day_obs"] = _day_of(ref)
+            self.datasets[str(ref.id)] = []
+        by_id = {str(r.id): r for r in new}
+        for (uuid, component), stored in places.items():
+            self.datasets[uuid].append(self._file(by_id[uuid], component, stored))
 
-    def _file(self, ref: Any) -> File | None:
-        stored = self.records[str(ref.id)]
-        if not stored:
-            return None
-        _, record = stored[0]
+    def _file(self, ref: Any, component: str | None, stored: list[tuple[Artifact, Any]]) -> File:
+        record = stored[0][1]
         size = record.file_size
-        mapping = ref.dataId.mapping
         return File(
             uuid=str(ref.id),
             dataset_type=ref.datasetType.name,
-            storage_class=ref.datasetType.storageClass_name,
+            storage_class=record.storageClass.name if component else ref.datasetType.storageClass_name,
             run=ref.run,
-            data_id={k: mapping[k] for k in mapping.keys()},
+            data_id=dict(ref.dataId.mapping),
             recorded_size=None if size is None or size < 0 else size,
-            artifacts=[p for p, _ in stored],
+            artifacts=[a for a, _ in stored],
             checksum=record.checksum,
             ingest_ns=self.ingest[ref.id.hex],
+            component=component,
         )
 
+    def _type(self, name: str) -> Naming:
+        if name not in self.naming:
+            self.naming[name] = Naming.of(self.butler.get_dataset_type(name), self.universe_order)
+        return self.naming[name]
+
+    # -------------------------------------------------------------------------------------- the folders
+
     def tree(self) -> Tree:
-        root = Folder()
-        by_uuid: dict[str, bytes] = {}
-        files: dict[bytes, File] = {}
-        unstored: dict[bytes, str] = {}
-        known: dict[str, File | None] = {}
         infos = self.butler.collections.query_info("*", include_summary=True, include_doc=True)
         assert {i.name for i in infos} == set(self.butler.registry.queryCollections())
-        for info in infos:
-            parts = collection_parts(info.name)
-            place = root
-            for p in parts:
-                place = place.folder(p)
-            kind = info.type.name
-            place.collection, place.collection_type, place.doc = info.name, kind, info.doc or None
-            place.chain = list(info.children) if kind == "CHAINED" else None
-            assert kind != "CALIBRATION", "the next step of this model"
-            for type_name in sorted(info.dataset_types):
-                refs = _refs(self.butler, type_name, info.name, kind)
-                if not refs:
-                    continue  # a summary is a superset
-                self._learn_records(refs)
-                dataset_type = refs[0].datasetType
-                required = list(dataset_type.dimensions.required)
-                implied = set(dataset_type.dimensions.implied)
-                order = ordered_dimensions(required, self.universe_order)
-                keys = levels(order, implied)
-                type_folder = place.folder(shorten(to_bytes(type_name)))
-                type_folder.dataset_type = type_name
-                base = b"/".join([b"collections", *parts, shorten(to_bytes(type_name))])
-                for ref in refs:
-                    id_ = str(ref.id)
-                    if id_ not in known:
-                        known[id_] = self._file(ref)
-                    file = known[id_]
-                    values = {k: ref.dataId[k] for k in (*required, *(["day_obs"] if "day_obs" in keys else []))}
-                    names = [level(k, values[k]) for k in keys]
-                    if file is None:
-                        stem = file_name(type_name, [values[k] for k in order], b"")
-                        unstored[b"/".join([base, *names, stem])] = id_
-                        continue
-                    at = type_folder
-                    for i, n in enumerate(names):
-                        at = at.folder(n)
-                        at.data_id = {k: values[k] for k in keys[: i + 1]}
-                        at.dataset_type = type_name
-                    name = file_name(type_name, [values[k] for k in order], suffix(os.fsencode(os.path.basename(file.artifacts[0]))))
-                    assert name not in at.children, f"two things named {name!r} in {base!r}"
-                    at.children[name] = file
-                    path = b"/".join([base, *names, name])
-                    files[path] = file
-                    if kind == "RUN":
-                        assert ref.run == info.name and id_ not in by_uuid
-                        by_uuid[id_] = path
-        return Tree(root, by_uuid, files, unstored)
+        self.kinds = {i.name: i.type.name for i in infos}
+        # What a chain shows of its CALIBRATION members is made from theirs.
+        for info in sorted(infos, key=lambda i: i.type.name == "CHAINED"):
+            self._collection(info)
+        return self.tree_so_far
+
+    def _collection(self, info: Any) -> None:
+        parts = collection_parts(info.name)
+        place = self.tree_so_far.collections
+        for p in parts:
+            place = place.folder(p)
+        kind = info.type.name
+        place.collection, place.collection_type, place.doc = info.name, kind, info.doc or None
+        place.chain = list(info.children) if kind == "CHAINED" else None
+        calibrations = self.tree_so_far.calibrations
+        path = list(self.butler.collections.query(info.name, flatten_chains=True)) if kind == "CHAINED" else [info.name]
+        calibrations.paths[info.name] = path
+        for name in sorted(info.dataset_types):
+            naming = self._type(name)
+            base = b"/".join([b"collections", *parts, shorten(to_bytes(name))])
+            if naming.is_calibration and (kind == "CALIBRATION" or any(self.kinds[c] == "CALIBRATION" for c in path)):
+                self._with_ranges(info.name, kind, path, naming, base)
+            else:
+                found = self._find(name, [info.name], info.name if kind == "RUN" else None)
+                if naming.is_calibration and kind != "CHAINED":
+                    calibrations.plain[info.name, name] = {naming.key(self.values[uuid]): uuid for uuid in found}
+                if found:  # a summary is a superset
+                    self._type_folder(base, naming)
+                for uuid in found:
+                    self._place(base, naming, uuid, is_home=kind == "RUN")
+            calibrations.naming[name] = naming
+
+    def _type_folder(self, base: bytes, naming: Naming) -> Folder:
+        at = self.tree_so_far.collections
+        for part in base.split(b"/")[1:]:
+            at = at.folder(part)
+        at.dataset_type = naming.name
+        return at
+
+    def _place(self, base: bytes, naming: Naming, uuid: str, infix: bytes = b"", is_home: bool = False) -> bytes:
+        """Puts a dataset into the tree below its type's folder `base`. Returns its path, without a suffix if unstored."""
+        values, tree = self.values[uuid], self.tree_so_far
+        names = naming.above(values)
+        if not self.datasets[uuid]:
+            path = b"/".join([base, *names, naming.file(values, infix, b"")])
+            tree.unstored[path] = uuid
+            return path
+        at = self._type_folder(base, naming)
+        for i, n in enumerate(names):
+            at = at.folder(n)
+            at.data_id = {k: values[k] for k in naming.keys[: i + 1]}
+            at.dataset_type = naming.name
+        for name, file in naming.names(values, infix, self.datasets[uuid]).items():
+            path = b"/".join([base, *names, name])
+            tree.files[path] = file
+            folder, _, last = name.rpartition(b"/")
+            if folder:
+                inner = at.folder(folder)
+                inner.data_id, inner.dataset_type, inner.is_composite = file.data_id, naming.name, True
+                path = path.rpartition(b"/")[0]
+            else:
+                inner = at
+            assert last not in inner.children, f"two things named {name!r} in {base!r}"
+            inner.children[last] = file
+        if is_home:
+            assert uuid not in tree.by_uuid
+            tree.by_uuid[uuid] = path
+        return path
+
+    # ------------------------------------------------------------------------------------- calibrations
+
+    def _with_ranges(self, collection: str, kind: str, path: list[str], naming: Naming, base: bytes) -> None:
+        """A CALIBRATION collection, or a chain that has some, and a type of calibrations."""
+        rows = self.tree_so_far.calibrations.rows
+        if kind == "CALIBRATION":
+            rows[collection, naming.name] = self._rows(collection, naming)
+        others = [c for c in path if self.kinds[c] != "CALIBRATION"]
+        found = self._find(naming.name, others) if others else []
+        entries = [(c, rows.get((c, naming.name), [])) for c in path if self.kinds[c] == "CALIBRATION"]
+        if found or any(r for _, r in entries):
+            self._type_folder(base, naming)
+        for uuid in found:
+            self._place(base, naming, uuid)
+        taken: dict[bytes, str] = {}
+        for _, of_member in entries:
+            new = {}
+            for names, uuid, infix in entries_of(of_member, self.datasets, naming, self.values):
+                if not names & taken.keys():
+                    self._place(base, naming, uuid, infix)
+                    new.update(dict.fromkeys(names, uuid))
+            taken.update(new)
+
+    def _rows(self, collection: str, naming: Naming) -> list[Row]:
+        """The validity ranges of a CALIBRATION collection, by the client's associations."""
+        assert not is_glob(collection), collection
+        if {"visit", "exposure", "day_obs"} & set(naming.order):
+            # The associations would be only those whose range overlaps the visit's own time.
+            found = _ranges_in(self.config, collection, naming.name)
+        else:
+            kind = self.butler.collections.get_info(collection).type
+            answers = self.butler.registry.queryDatasetAssociations(naming.name, collections=[collection], collectionTypes={kind})
+            found = [(a.ref.id, *a.timespan.nsec) for a in answers]
+        new = {id_ for id_, _, _ in found if str(id_) not in self.values}
+        refs = [self.butler.get_dataset(id_) for id_ in new]
+        self._learn([r.expanded(self.butler.registry.expandDataId(r.dataId)) for r in refs])
+        return [Row(str(id_), naming.key(self.values[str(id_)]), begin, end) for id_, begin, end in found]
 
 
 def expected(source: str | Path) -> Tree:

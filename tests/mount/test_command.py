@@ -351,7 +351,7 @@ def test_a_mount_point_that_is_not_empty_is_covered_and_comes_back(small, mount)
     where.mkdir()
     (where / "mine").write_text("mine")
     m = mount(small, where=where)
-    assert sorted(os.listdir(where)) == ["README.txt", "by-uuid", "collections"]
+    assert sorted(os.listdir(where)) == ["README.txt", "by-uuid", "calibs-at", "collections"]
     m.unmount()
     assert (where / "mine").read_text() == "mine"
 
@@ -377,7 +377,7 @@ def test_a_cache_dir_inside_the_mount_point_is_refused_or_works_but_never_hangs(
     done = command(small.root, where, "-o", f"cache_dir={where}/cache", env=mount.env, timeout=60)
     try:
         if done.returncode == 0:
-            assert sorted(os.listdir(where)) == ["README.txt", "by-uuid", "collections"]
+            assert sorted(os.listdir(where)) == ["README.txt", "by-uuid", "calibs-at", "collections"]
         else:
             assert len(done.stderr.splitlines()) == 1 and "cache" in done.stderr
     finally:

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import makecalibs
 import mounting
 import pytest
 import reftree
@@ -76,12 +77,12 @@ class Live:
         return self.butler.put({"note": note}, type_name, run=run, instrument=instrument, detector=detector)
 
 
-@pytest.fixture
-def live(own_repository, mount):
+@pytest.fixture(params=["sqlite", "postgres"])
+def live(own_repository, mount, request):
     made: list[Live] = []
 
     def get(**options: Any) -> Live:
-        repo = own_repository()
+        repo = own_repository(on=request.param)
         options = {"refresh": f"{int(REFRESH * 1000)}ms", **options}
         made.append(Live(repo, mount(repo, **options)))
         return made[-1]
@@ -220,10 +221,10 @@ def test_a_chain_that_is_edited_has_other_winners(live):
     it.butler.collections.redefine_chain("c/forward", ["u/alice/run2"])
     mounting.eventually(lambda: not it.is_there(path), WITHIN)
     it.butler.collections.redefine_chain("c/forward", [])
-    mounting.eventually(lambda: it.names(FORWARD) == [], WITHIN)
+    mounting.eventually(lambda: it.names(FORWARD) == ["@members"], WITHIN)
     # A chain of chains sees it as well.
     it.butler.collections.redefine_chain("c/forward", ["patch/run"])
-    mounting.eventually(lambda: it.names(FORWARD) == ["detInfo"], WITHIN)
+    mounting.eventually(lambda: it.names(FORWARD) == ["@members", "detInfo"], WITHIN)
 
 
 def test_collections_that_come_go_and_come_back_as_another_kind_are_seen(live):
@@ -268,7 +269,7 @@ def test_the_whole_tree_is_right_after_a_burst_of_changes(live):
 
     def is_right() -> bool:
         seen = mounting.walk(it.mount.at(b"collections"))
-        return {b"collections/" + p for p in seen} == set(wanted.files) | set(wanted.folders())
+        return {b"collections/" + p for p in seen} == {*wanted.files, *reftree.all_folders(wanted), *reftree.all_links(wanted)}
 
     mounting.eventually(is_right, WITHIN + 6)
     for path, file in wanted.files.items():
@@ -379,3 +380,125 @@ def test_readers_see_no_error_while_the_repository_is_written_to(live):
         done.set()
         reader.join()
     assert not errors, errors[:10]
+
+
+def test_latest_leads_to_a_newer_run_although_its_name_is_as_long(live):
+    it = live()
+    link = it.mount / "collections/dated/@latest"
+    assert [os.readlink(link) for _ in range(2)] == ["20240102T030405Z"] * 2
+    it.butler.collections.register("dated/20250102T030405Z")
+    mounting.eventually(lambda: os.readlink(link) == "20250102T030405Z", WITHIN)
+
+
+# ---------------------------------------------------------------------------- calibrations and archives
+
+CAL = "collections/live/cal"
+SPRING_NS = makecalibs.NEW_YEAR_NS + 60 * makecalibs.DAY_NS
+SUMMER_NS = makecalibs.NEW_YEAR_NS + 180 * makecalibs.DAY_NS
+MAY = "calibs-at/2024-05-01T00:00:00Z/live"
+BIAS = "bias/instrument=HSC/bias_HSC_1"
+
+
+@pytest.fixture
+def calibrated(live):
+    """`live/cal`, with one bias of HSC's detector 1 for spring; and a chain of it and the run that has them."""
+    from lsst.daf.butler import CollectionType
+
+    it = live()
+    it.butler.collections.register("live/cal", CollectionType.CALIBRATION)
+    it.butler.collections.register("live/chain", CollectionType.CHAINED)
+    it.butler.collections.redefine_chain("live/chain", ["live/cal", "HSC/calib/run2"])
+    it.refs = {run: it.butler.find_dataset("bias", instrument="HSC", detector=1, collections=run) for run in ("HSC/calib/run1", "HSC/calib/run2")}
+    it.suffixes = {run: "." + it.butler.getURI(ref).basename().partition(".")[2] for run, ref in it.refs.items()}
+    it.certify = lambda run, *span: it.butler.registry.certify("live/cal", [it.refs[run]], makecalibs.timespan(*span))
+    it.certify("HSC/calib/run1", SPRING_NS, SUMMER_NS)
+    mounting.eventually(lambda: it.is_there(f"{CAL}/bias"), WITHIN)
+    return it
+
+
+def entries(it: Live) -> list[str]:
+    return it.names(f"{CAL}/bias/instrument=HSC")
+
+
+def test_a_certified_range_appears_as_a_name_and_holds_from_then_on(calibrated):
+    it = calibrated
+    one, two = it.suffixes.values()
+    assert entries(it) == [f"bias_HSC_1@20240301T000000--20240629T000000{one}"]
+    assert it.uuid(f"{MAY}/cal/{BIAS}{one}") == str(it.refs["HSC/calib/run1"].id)
+    august = "calibs-at/2024-08-01T00:00:00Z/live"
+    assert not it.is_there(f"{august}/cal/{BIAS}{two}")
+    it.certify("HSC/calib/run2", SUMMER_NS, makecalibs.unbounded()[1])
+    mounting.eventually(lambda: f"bias_HSC_1@20240629T000000--{two}" in entries(it), WITHIN)
+    mounting.eventually(lambda: it.uuid(f"{august}/cal/{BIAS}{two}") == str(it.refs["HSC/calib/run2"].id), WITHIN)
+    assert len(entries(it)) == 2 and it.names(f"{august}/cal/bias/instrument=HSC") == [f"bias_HSC_1{two}"]
+
+
+def test_a_decertified_range_is_cut_and_the_chain_s_next_member_holds(calibrated):
+    it = calibrated
+    one, two = it.suffixes.values()
+    assert it.uuid(f"{MAY}/chain/{BIAS}{one}") == str(it.refs["HSC/calib/run1"].id)
+    middle = (SPRING_NS + 10 * makecalibs.DAY_NS, SUMMER_NS - makecalibs.SECOND_NS // 2)
+    it.butler.registry.decertify("live/cal", "bias", makecalibs.timespan(*middle))
+    cut = [f"bias_HSC_1@20240301T000000--20240311T000000{one}", f"bias_HSC_1@20240628T235959,5--20240629T000000{one}"]
+    mounting.eventually(lambda: entries(it) == cut, WITHIN)
+    mounting.eventually(lambda: not it.is_there(f"{MAY}/cal/{BIAS}{one}"), WITHIN)
+    mounting.eventually(lambda: it.uuid(f"{MAY}/chain/{BIAS}{two}") == str(it.refs["HSC/calib/run2"].id), WITHIN)
+    it.butler.registry.decertify("live/cal", "bias", makecalibs.timespan(*makecalibs.unbounded()))
+    mounting.eventually(lambda: it.names(CAL) == [], WITHIN)
+
+
+def test_a_second_certified_dataset_makes_it_ambiguous_and_a_decertified_one_clear_again(calibrated):
+    it = calibrated
+    one, _ = it.suffixes.values()
+    it.butler.registry.decertify("live/cal", "bias", makecalibs.timespan(*makecalibs.unbounded()))
+    it.butler.registry.certify("live/cal", it.refs.values(), makecalibs.timespan(SPRING_NS, SUMMER_NS))
+    stem = "bias_HSC_1@20240301T000000--20240629T000000"
+    both = sorted(f"{stem}~{ref.id}{it.suffixes[run]}" for run, ref in it.refs.items())
+    mounting.eventually(lambda: entries(it) == both, WITHIN)
+    mounting.eventually(lambda: it.uuid(f"{MAY}/cal/{BIAS}{one}") == "ENOTUNIQ", WITHIN)
+    assert it.names(f"{MAY}/cal/bias") in ([], ["instrument=HSC"])
+    it.butler.pruneDatasets([it.refs["HSC/calib/run2"]], disassociate=True, unstore=True, purge=True)
+    mounting.eventually(lambda: entries(it) == [f"{stem}{one}"], WITHIN)
+    mounting.eventually(lambda: it.uuid(f"{MAY}/cal/{BIAS}{one}") == str(it.refs["HSC/calib/run1"].id), WITHIN)
+
+
+def test_a_calibration_that_is_unstored_is_gone_wherever_it_was_and_still_hides_the_next(calibrated):
+    it = calibrated
+    one, two = it.suffixes.values()
+    assert it.is_there(f"{MAY}/chain/{BIAS}{one}")
+    it.butler.pruneDatasets([it.refs["HSC/calib/run1"]], disassociate=False, unstore=True)
+    mounting.eventually(lambda: not it.is_there(f"{MAY}/chain/{BIAS}{one}"), WITHIN)
+    mounting.eventually(lambda: entries(it) in (["gone"], []), WITHIN)
+    assert not it.is_there(f"{MAY}/chain/{BIAS}{two}")
+    # Without a time the chain's RUN members count alone.
+    assert it.uuid(f"collections/live/chain/{BIAS}{two}") == str(it.refs["HSC/calib/run2"].id)
+
+
+def test_datasets_that_move_into_an_archive_are_the_same_files_with_the_same_bytes(live):
+    it = live()
+    refs = [r for r in it.butler.query_datasets("detInfo", "u/alice/run1", limit=None) if it.butler.stored(r)]
+    before = {str(r.id): Path(it.butler.getURI(r).ospath).read_bytes() for r in refs}
+    path = it.butler.retrieve_artifacts_zip(refs, destination=str(it.repo.root.parent / "packed"))
+    it.butler.pruneDatasets(refs, disassociate=True, unstore=True, purge=True)
+    mounting.eventually(lambda: it.names(f"{RUN1}/detInfo") == ["gone"], WITHIN)
+    it.butler.ingest_zip(path, transfer="copy")
+    mounting.eventually(lambda: it.is_there(f"{RUN1}/{info(0)}"), WITHIN)
+    assert len(before) > 3
+    for uuid, content in before.items():
+        file = it.mount / f"by-uuid/{uuid}"
+        assert file.read_bytes() == content and file.stat().st_size == len(content)
+    assert it.names(f"{RUN1}/detInfo/instrument=HSC") == [f"detInfo_HSC_{d}.yaml" for d in range(4)]
+
+
+def test_a_composite_that_is_put_or_pruned_comes_and_goes_with_its_folder(live):
+    import makeparts
+
+    it = live()
+    folder = "collections/parts/run1/metric/instrument=HSC/metric_HSC_7.components"
+    assert not it.is_there(folder)
+    ref = it.butler.put(makeparts.metrics(3), "metric", run="parts/run1", instrument="HSC", detector=7)
+    mounting.eventually(lambda: it.names(folder) == ["data.yaml", "output.yaml", "summary.yaml"], WITHIN)
+    assert it.uuid(f"{folder}/data.yaml") == str(ref.id)
+    it.butler.pruneDatasets([ref], disassociate=False, unstore=True)
+    mounting.eventually(lambda: not it.is_there(folder), WITHIN)
+    mounting.eventually(lambda: os.path.basename(folder) not in it.names(os.path.dirname(folder)), WITHIN)

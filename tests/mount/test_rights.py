@@ -9,21 +9,16 @@ import sqlite3
 import subprocess
 from pathlib import Path
 
-import makerepo
 import pytest
 
 WRITER = 48123
 
 
 @pytest.fixture
-def led_astray(tmp_path_factory, root_only):
+def led_astray(own_repository, root_only):
     """A repository of a user's whose rows lead to a file of root's: by its name, and by a symlink."""
-    at = tmp_path_factory.mktemp("astray")
-    at.chmod(0o755)
-    for folder in at.parents:
-        if folder.stat().st_mode & 0o005 != 0o005 and folder.owner() == "root":
-            folder.chmod(0o755)
-    repo = makerepo.make(at / "made", seed=3, datasets=60, nasty=False)
+    repo = own_repository()
+    at = repo.root.parent
     secret = at / "secret"
     secret.write_text("root's own")
     secret.chmod(0o600)

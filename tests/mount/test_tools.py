@@ -66,9 +66,11 @@ def test_find_counts_and_sizes_are_those_of_the_client(science):
 
 def test_find_finishes_although_chains_and_links_point_everywhere(science):
     m, tree, _ = science
-    done = run("find", "-L", m.path, "-type", "f")
+    done = subprocess.run(["find", "-L", m.path, "-type", "f"], capture_output=True, timeout=200)
     assert len(done.stdout.splitlines()) >= len(tree.files)
-    assert done.stderr == b""
+    # @members below a name of its own member is a loop for who follows links: find says so and goes on.
+    complaints = [line for line in done.stderr.splitlines() if line.startswith(b"find: ")]
+    assert all(b"loop detected" in line and b"@members" in line for line in complaints), complaints
 
 
 def test_du_adds_up_the_sizes_and_counts_a_dataset_once(science):
@@ -138,7 +140,7 @@ def test_head_tail_dd_and_cmp_read_any_part(science):
     assert run("head", "-c", "100", m / path).stdout == content[:100]
     assert run("tail", "-c", "100", m / path).stdout == content[-100:]
     assert run("dd", f"if={m / path}", "bs=7", "skip=11", "count=13", "status=none").stdout == content[77:168]
-    run("cmp", m / path, file.artifact())
+    run("cmp", m / path, file.artifact().path)
     with open(m / path, "rb") as f:
         for offset, size in ((0, 1), (2999, 10), (len(content) - 1, 5), (len(content), 5), (len(content) + 4096, 5)):
             assert os.pread(f.fileno(), size, offset) == content[offset : offset + size]
@@ -150,7 +152,7 @@ def test_astropy_opens_an_image_by_memmap(science):
 
     m, tree, _ = science
     path, file = next((p, f) for p, f in tree.files.items() if f.dataset_type == "raw" and len(f.content() or b"") == 5760)
-    with fits.open(m / path, memmap=True) as image, fits.open(file.artifact(), memmap=False) as original:
+    with fits.open(m / path, memmap=True) as image, fits.open(file.artifact().path, memmap=False) as original:
         assert image[0].data.base is not None
         assert np.array_equal(image[0].data, original[0].data)
         assert image[0].header["SEED"] == original[0].header["SEED"]

@@ -4,39 +4,30 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
-import zipfile
 from pathlib import Path
 
-import makerepo
+import makeparts
 import pytest
 from lsst.daf.butler import Butler
 
 
 @pytest.fixture(params=["stored", "deflated"])
-def zipped(request, tmp_path_factory):
+def zipped(request, own_repository, tmp_path):
     """A repository whose `exposureLog` datasets of one run were put into a zip; their bytes by uuid."""
-    at = tmp_path_factory.mktemp("zip")
-    repo = makerepo.make(at / "made", seed=5, datasets=300, nasty=False)
+    repo = own_repository()
     with Butler.from_config(str(repo.root), writeable=True) as butler:
         refs = list(butler.registry.queryDatasets("exposureLog", collections="u/alice/run1"))
         refs = [r for r in refs if butler.stored(r)]
         assert len(refs) > 3
         content = {str(r.id): Path(butler.getURI(r).ospath).read_bytes() for r in refs}
-        path = Path(butler.retrieve_artifacts_zip(refs, destination=str(at / "out")).ospath)
+        path = Path(butler.retrieve_artifacts_zip(refs, destination=str(tmp_path / "out")).ospath)
         butler.pruneDatasets(refs, disassociate=True, unstore=True, purge=True)
         if request.param == "deflated":
-            pack(path)
+            makeparts.pack(path)
         butler.ingest_zip(str(path), transfer="copy")
     return repo, content
-
-
-def pack(path: Path) -> None:
-    with zipfile.ZipFile(path) as z:
-        members = [(i.filename, z.read(i)) for i in z.infolist()]
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as z:
-        for name, data in members:
-            z.writestr(name, data)
 
 
 def test_members_of_an_archive_are_files_with_their_own_bytes_and_sizes(zipped, mount):
@@ -59,7 +50,8 @@ def test_members_of_an_archive_are_files_with_their_own_bytes_and_sizes(zipped, 
 
 def test_an_archive_that_is_gone_or_damaged_is_eremoteio(zipped, mount):
     repo, content = zipped
-    (archive,) = repo.root.glob("zips/**/*.zip")
+    with Butler.from_config(str(repo.root)) as butler:
+        archive = Path(butler.getURI(butler.get_dataset(next(iter(content)))).ospath)
     m = mount(repo)
     paths = [m.path / "by-uuid" / uuid for uuid in content]
     archive.write_bytes(archive.read_bytes()[:-30])
@@ -68,3 +60,13 @@ def test_an_archive_that_is_gone_or_damaged_is_eremoteio(zipped, mount):
     archive.unlink()
     done = subprocess.run(["cat", str(paths[1])], capture_output=True, text=True)
     assert "Remote I/O error" in done.stderr
+
+
+def test_a_member_whose_size_is_not_recorded_has_it_before_it_is_opened(zipped, mount):
+    repo, content = zipped
+    with sqlite3.connect(repo.root / "gen3.sqlite3") as db:
+        db.execute("UPDATE file_datastore_records SET file_size = -1 WHERE path LIKE 'zips/%'")
+    m = mount(repo)
+    for uuid, data in content.items():
+        assert (m.path / "by-uuid" / uuid).stat().st_size == len(data)
+    assert m.counters()["open_cached"] == 0

@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -21,10 +20,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "mount"))
 import makerepo  # noqa: E402
-
-BUILD = Path(os.environ.get("BUTLERFS_BUILD", HERE.parent.parent / "build" / "release"))
-COMMAND = BUILD / "fs" / "butlerfs"
-CONTROL = BUILD / "fs" / "butlerfsctl"
+from measure import COMMAND, CONTROL, Table, fio, timed  # noqa: E402
 
 
 class Mount:
@@ -57,54 +53,6 @@ class Mount:
             if line.startswith("Anonymous:"):
                 return int(line.split()[1]) / 1024
         return float("nan")
-
-
-class Table:
-    """Rows of one case: name, the two medians with their spread, ratio, goal."""
-
-    def __init__(self) -> None:
-        self.missed = 0
-
-    def row(self, name: str, ours: list[float], base: list[float], unit: str, goal: float, bigger: bool) -> None:
-        ratios = sorted(a / b for a, b in zip(ours, base))
-        ratio = statistics.median(ratios)
-        ok = ratio >= goal if bigger else ratio <= goal
-        self.missed += not ok
-        print(
-            f"{name:34s} {spread(ours):>28s} {spread(base):>28s} {unit:9s} ratio {ratio:5.2f} "
-            f"[{ratios[0]:.2f}..{ratios[-1]:.2f}]  goal {'≥' if bigger else '≤'} {goal:g} {'ok' if ok else 'MISSED'}",
-            flush=True,
-        )
-
-    def figure(self, name: str, values: list[float], unit: str, goal: float, bigger: bool) -> None:
-        median = statistics.median(values)
-        ok = median >= goal if bigger else median <= goal
-        self.missed += not ok
-        print(
-            f"{name:34s} {spread(values):>28s} {'':28s} {unit:9s} goal {'≥' if bigger else '≤'} {goal:g} "
-            f"{'ok' if ok else 'MISSED'}",
-            flush=True,
-        )
-
-
-def spread(values: list[float]) -> str:
-    return f"{statistics.median(values):,.4g} [{min(values):,.4g}..{max(values):,.4g}]"
-
-
-def fio(path: Path, rw: str, engine: str, block: str, seconds: float | None) -> float:
-    """MB/s of sequential reads, IOPS of random ones."""
-    args = ["fio", "--name=x", f"--filename={path}", f"--rw={rw}", f"--ioengine={engine}", f"--bs={block}",
-            "--readonly", "--invalidate=0", "--output-format=json", "--randrepeat=0", "--norandommap"]
-    args += [f"--runtime={seconds}", "--time_based"] if seconds else ["--loops=2"]
-    out = subprocess.run(args, check=True, capture_output=True)
-    read = json.loads(out.stdout[out.stdout.index(b"{"):])["jobs"][0]["read"]
-    return read["bw_bytes"] / 1e6 if rw == "read" else read["iops"]
-
-
-def timed(*command: str | Path) -> float:
-    begin = time.perf_counter()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - begin
 
 
 def bytes_case(work: Path, rounds: int, table: Table) -> None:

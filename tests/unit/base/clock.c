@@ -78,6 +78,42 @@ static void a_time_is_written_with_as_much_fraction_as_it_has(void **state)
     assert_iso(INT64_MIN, "1677-09-21T00:12:43.145224192Z");
 }
 
+static void assert_read(const char *text, int64_t expected)
+{
+    int64_t ns = -1;
+    assert_int_equal(clock_parse_iso(text_of(text), &ns), 0);
+    assert_int_equal(ns, expected);
+}
+
+static void a_time_is_read_as_it_is_written(void **state)
+{
+    assert_read("1970-01-01T00:00:00Z", 0);
+    assert_read("2024-11-11T03:04:05.123456Z", 1731294245123456000);
+    assert_read("2024-11-11T03:04:05.5Z", 1731294245500000000);
+    assert_read("2024-11-11T03:04:05.0000000019Z", 1731294245000000001); // cut off
+    assert_read("2024-11-11T03:04:05+00:00", 1731294245 * S);
+    assert_read("2024-11-11T04:34:05.5+01:30", 1731294245500000000);
+    assert_read("2024-11-11T02:04:05-01:00", 1731294245 * S);
+    assert_read("1969-12-31T23:59:59.999999999Z", -1);
+}
+
+static void what_is_no_time_is_refused_and_changes_nothing(void **state)
+{
+    static const char *const texts[] = {
+        "", "2024", "2024-11-11", "2024-11-11T03:04:05", "2024-11-11 03:04:05Z", "2024-13-11T03:04:05Z",
+        "2024-00-11T03:04:05Z", "2024-11-11T03:04:05.Z", "2024-11-11T03:04:05z", "2024-11-11T03:04:05Zx",
+        "2024-11-11T03:04:05+1:00", "2024-11-11T03:04:05+-1:00", "2024-11-11T03:04:05+01:00Z", "+024-11-11T03:04:05Z",
+        "2024-11- 1T03:04:05Z", "9999-01-01T00:00:00Z", "0001-01-01T00:00:00Z",
+        "2024-11-11T03:04:05.000000000000000000000000000000Z"};
+    for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++) {
+        int64_t ns = 7;
+        assert_int_equal(clock_parse_iso(text_of(texts[i]), &ns), -EINVAL);
+        assert_int_equal(ns, 7);
+    }
+    int64_t ns;
+    assert_int_equal(clock_parse_iso((struct text){"2024-11-11T03:04:05Z\0", 21}, &ns), -EINVAL);
+}
+
 static void assert_duration(const char *text, int64_t expected)
 {
     int64_t ns = -1;
@@ -168,6 +204,8 @@ int main(void)
         cmocka_unit_test(every_unix_time_comes_back_and_the_order_is_kept),
         cmocka_unit_test(times_at_the_end_of_the_range_stay_within_it),
         cmocka_unit_test(a_time_is_written_with_as_much_fraction_as_it_has),
+        cmocka_unit_test(a_time_is_read_as_it_is_written),
+        cmocka_unit_test(what_is_no_time_is_refused_and_changes_nothing),
         cmocka_unit_test(durations_are_read_in_every_unit),
         cmocka_unit_test(what_is_no_duration_is_refused_and_changes_nothing),
         cmocka_unit_test(sizes_are_powers_of_1024),

@@ -67,6 +67,20 @@ static void what_is_built_can_be_read(void **state)
     assert_null(doc_item(doc_get(map, "list"), 2));
 }
 
+static void a_map_is_filled_with_what_it_does_not_have(void **state)
+{
+    struct doc *map = NULL, *from = NULL;
+    BUFFER_CLEANUP json = {0};
+    assert_int_equal(doc_parse_json(TEXT("{\"a\": {\"x\": 1}, \"b\": null, \"c\": [1], \"d\": 2}"), &map, NULL), 0);
+    assert_int_equal(doc_parse_json(TEXT("{\"d\": {}, \"c\": [2], \"b\": {\"n\": 0}, \"a\": {\"x\": 2, \"y\": [3]}, \"e\": 9}"), &from, NULL), 0);
+    doc_fill(map, from);
+    doc_replace(map, 2, doc_new_bool(true));
+    assert_int_equal(doc_kind(doc_child(map, 2)), DOC_BOOL);
+    doc_write_json(map, false, &json);
+    assert_string_equal(json.data, "{\"a\":{\"x\":1,\"y\":[3]},\"b\":null,\"c\":true,\"d\":2,\"e\":9}");
+    doc_free(map);
+}
+
 static void numbers_and_truth_have_a_text_too(void **state)
 {
     cleanup(cleanup_doc_free) struct doc *n = doc_new_integer(-42);
@@ -195,6 +209,7 @@ int main(void)
         cmocka_unit_test(look_ups_on_nothing_answer_nothing),
         cmocka_unit_test(a_scalar_of_another_kind_gives_the_default),
         cmocka_unit_test(what_is_built_can_be_read),
+        cmocka_unit_test(a_map_is_filled_with_what_it_does_not_have),
         cmocka_unit_test(numbers_and_truth_have_a_text_too),
         cmocka_unit_test(a_key_put_again_has_the_last_value_in_its_first_place),
         cmocka_unit_test(many_keys_are_found_and_keep_their_order),

@@ -21,11 +21,27 @@ static void a_seed_changes_the_hash_and_none_does_not(void **state)
     assert_true(hash64_seed("abc", 3, 1) != hash64("abc", 3));
 }
 
+static void bytes_in_pieces_have_the_hash_of_the_whole(void **state)
+{
+    unsigned char bytes[5000];
+    for (size_t i = 0; i < sizeof(bytes); i++)
+        bytes[i] = (unsigned char)(i * 131 >> 3);
+    struct hash_stream h;
+    hash_stream_begin(&h);
+    for (size_t at = 0, n = 1; at < sizeof(bytes); at += n, n = n * 3 % 701) {
+        assert_true(hash_stream_end(&h) == hash64(bytes, at));
+        n = n < sizeof(bytes) - at ? n : sizeof(bytes) - at;
+        hash_stream_add(&h, bytes + at, n);
+    }
+    assert_true(hash_stream_end(&h) == hash64(bytes, sizeof(bytes)));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_hashes_are_those_of_xxh3),
         cmocka_unit_test(a_seed_changes_the_hash_and_none_does_not),
+        cmocka_unit_test(bytes_in_pieces_have_the_hash_of_the_whole),
     };
     return run_group(tests);
 }

@@ -126,6 +126,19 @@ static void unknown_tags_are_ignored_and_those_of_the_core_are_kept(void **state
                 "[\"x.yaml\",1,\"1\",1,\"1\",{\"a\":1}]");
 }
 
+static void a_tag_of_the_documents_own_stays_with_its_node(void **state)
+{
+    cleanup(cleanup_doc_free) struct doc *d = NULL;
+    assert_int_equal(doc_parse_yaml(TEXT("{a: &x !include b.yaml, c: *x, d: !mine [1], e: !!str 5, f: plain, g: ! odd, h: !own {}}"), &d, NULL), 0);
+    assert_string_equal(doc_tag(doc_get(d, "a")).data, "!include");
+    assert_string_equal(doc_tag(doc_get(d, "c")).data, "!include");
+    assert_string_equal(doc_tag(doc_get(d, "d")).data, "!mine");
+    assert_string_equal(doc_tag(doc_get(d, "h")).data, "!own");
+    for (const char *key = "efg"; *key; key++)
+        assert_int_equal(doc_tag(doc_get(d, (char[]){*key, 0})).size_bytes, 0);
+    assert_int_equal(doc_tag(NULL).size_bytes, 0);
+}
+
 static void an_alias_stands_for_a_copy_of_its_anchor(void **state)
 {
     assert_yaml("{a: &x {b: [1, &y 'z']}, c: *x, *y : *y}",
@@ -297,6 +310,7 @@ int main(void)
         cmocka_unit_test(the_text_of_a_word_is_its_spelling),
         cmocka_unit_test(keys_are_spellings_and_the_last_of_two_counts),
         cmocka_unit_test(unknown_tags_are_ignored_and_those_of_the_core_are_kept),
+        cmocka_unit_test(a_tag_of_the_documents_own_stays_with_its_node),
         cmocka_unit_test(an_alias_stands_for_a_copy_of_its_anchor),
         cmocka_unit_test(an_anchor_outlives_the_value_that_took_its_place),
         cmocka_unit_test(an_alias_of_nothing_or_of_itself_is_refused),

@@ -30,12 +30,19 @@ static int run_explain(const struct doc *request, struct doc *reply, void *conte
     return -EBUSY;
 }
 
+static int run_at(struct op *op, const struct doc *request, struct doc *reply)
+{
+    doc_put_bool(reply, "was_at", op != NULL);
+    return doc_get(request, "wait") ? -EINPROGRESS : 0;
+}
+
 static const struct control_verb verbs[] = {
-    {"echo", CONTROL_ANYONE, "", run_echo},
-    {"order", CONTROL_ADMIN, "", run_echo},
-    {"fail", CONTROL_ANYONE, "", run_fail},
-    {"explain", CONTROL_ANYONE, "", run_explain},
-    {NULL, CONTROL_ADMIN, NULL, NULL},
+    {"echo", CONTROL_ANYONE, "", run_echo, NULL},
+    {"order", CONTROL_ADMIN, "", run_echo, NULL},
+    {"fail", CONTROL_ANYONE, "", run_fail, NULL},
+    {"explain", CONTROL_ANYONE, "", run_explain, NULL},
+    {"at", CONTROL_ANYONE, "", NULL, run_at},
+    {NULL, CONTROL_ADMIN, NULL, NULL, NULL},
 };
 
 static struct doc *answer_to(uid_t caller, struct text request)
@@ -43,11 +50,25 @@ static struct doc *answer_to(uid_t caller, struct text request)
     int count = 0;
     BUFFER_CLEANUP reply = {};
     struct doc *d = NULL;
-    control_answer(verbs, &count, caller, OWNER, request, &reply);
+    assert_int_equal(control_answer(verbs, &count, &(struct control_caller){caller, OWNER, NULL}, request, &reply), 0);
     assert_int_equal(doc_parse_json(buffer_text(&reply), &d, NULL), 0);
     assert_int_equal(doc_kind(d), DOC_MAP);
     assert_int_equal(doc_kind(doc_get(d, "ok")), DOC_BOOL);
     return d;
+}
+
+static void a_verb_about_a_path_is_asked_through_the_mount_and_may_have_to_wait(void **state)
+{
+    cleanup(cleanup_doc_free) struct doc *d = answer_to(0, TEXT("{\"verb\": \"at\"}"));
+    assert_false(doc_bool(doc_get(d, "ok"), true));
+    assert_int_equal(doc_integer(doc_get(d, "errno"), 0), EOPNOTSUPP);
+    struct control_caller caller = {1, OWNER, (struct op *)&d}; // nobody looks inside
+    BUFFER_CLEANUP reply = {};
+    assert_int_equal(control_answer(verbs, NULL, &caller, TEXT("{\"verb\": \"at\", \"wait\": 1}"), &reply),
+                     -EINPROGRESS);
+    assert_int_equal(reply.size_bytes, 0);
+    assert_int_equal(control_answer(verbs, NULL, &caller, TEXT("{\"verb\": \"at\"}"), &reply), 0);
+    assert_string_equal(reply.data, "{\"was_at\":true,\"ok\":true}");
 }
 
 static void assert_refused(uid_t caller, const char *request, const char *word)
@@ -250,6 +271,7 @@ int main(void)
         cmocka_unit_test(what_is_no_request_is_answered_too),
         cmocka_unit_test(only_root_and_who_mounted_may_give_orders),
         cmocka_unit_test(a_verb_that_fails_has_its_own_words_or_the_errnos),
+        cmocka_unit_test(a_verb_about_a_path_is_asked_through_the_mount_and_may_have_to_wait),
         cmocka_unit_test(the_sockets_path_is_by_owner_and_device),
         when_served(a_line_is_answered_by_a_line_whether_it_comes_in_pieces_or_not),
         when_served(who_says_nothing_or_goes_away_does_not_stop_the_others),

@@ -53,16 +53,20 @@ static void each_option_stands_once_and_its_default_is_within_its_bounds(void **
     for (const struct option_row *a = option_table; a->name; a++) {
         for (const struct option_row *b = a + 1; b->name; b++)
             assert_string_not_equal(a->name, b->name);
-        struct options o = {};
-        struct space_options s = {};
+        struct options *o = calloc(1, sizeof *o);
+        assert_non_null(o);
+        o->space_count = 1;
+        o->spaces = calloc(1, sizeof *o->spaces);
+        assert_non_null(o->spaces);
         char *reason = NULL;
         if (a->standard)
-            assert_int_equal(option_set(a, a->standard, "/", &o, &s, &reason), 0);
+            assert_int_equal(option_set(a, a->standard, "/", o, o->spaces, &reason), 0);
         if (a->min) {
-            assert_int_equal(option_set(a, a->min, "/", &o, &s, &reason), 0);
-            assert_int_equal(option_set(a, a->max, "/", &o, &s, &reason), 0);
+            assert_int_equal(option_set(a, a->min, "/", o, o->spaces, &reason), 0);
+            assert_int_equal(option_set(a, a->max, "/", o, o->spaces, &reason), 0);
         }
         assert_null(reason);
+        options_free(o);
     }
 }
 
@@ -211,7 +215,9 @@ static void what_a_source_is_its_words_say_or_space(void **state)
 {
     (void)state;
     PARSED s3 = parse("s3://bucket/prefix", "/b");
-    assert_says(&s3, "not supported yet");
+    assert_int_equal(s3.r, 0);
+    assert_int_equal(s3.o->spaces[0].kind, SPACE_S3);
+    assert_string_equal(s3.o->spaces[0].source, "s3://bucket/prefix");
     PARSED said = parse("s3://bucket/prefix", "/b", "-o", "space=butler");
     assert_int_equal(said.r, 0);
     PARSED yaml = parse("s3://bucket/butler.yaml", "/b");
@@ -221,7 +227,20 @@ static void what_a_source_is_its_words_say_or_space(void **state)
     PARSED unclear = parse("https://host/repo", "/b");
     assert_says(&unclear, "space=butler");
     PARSED bucket = parse("/repo", "/b", "-o", "space=s3");
-    assert_says(&bucket, "not supported yet");
+    assert_says(&bucket, "s3://BUCKET");
+}
+
+static void artifact_roots_may_be_urls(void **state)
+{
+    (void)state;
+    PARSED p = parse("/repo", "/b", "-o", "artifact_roots=/a:s3://bucket/x:http://host:80/y:b");
+    assert_int_equal(p.r, 0);
+    char **roots = p.o->spaces[0].artifact_roots;
+    assert_string_equal(roots[0], "/a");
+    assert_string_equal(roots[1], "s3://bucket/x");
+    assert_string_equal(roots[2], "http://host:80/y");
+    assert_int_equal(roots[3][0], '/');
+    assert_null(roots[4]);
 }
 
 // ---- places -----------------------------------------------------------------------------------
@@ -358,7 +377,7 @@ static void what_a_file_has_wrong_is_refused_by_name(void **state)
         {"spaces: {a: {source: /x, refesh: 1s}}\n", "refresh"},
         {"spaces: {a: {source: /x, workers: 9}}\n", "options:"},
         {"spaces: {a: {source: /x, refresh: never}}\n", "10ms"},
-        {"spaces: {a: {source: 's3://x/y'}}\n", "not supported yet"},
+        {"spaces: {a: {kind: s3, source: /x}}\n", "s3://BUCKET"},
         {"spaces: {a: {}}\n", "source"},
         {"spaces: {a: /x}\n", "source"},
         {"spaces: {a/b: {source: /x}}\n", "a/b"},
@@ -438,6 +457,28 @@ static void a_daemon_gets_all_that_was_said_and_looks_at_nothing_else(void **sta
     options_arguments_free(again);
 }
 
+static void a_secret_is_in_no_argument_and_reaches_the_daemon(void **state)
+{
+    write_file(*state, "c.yaml", "spaces:\n"
+                                 "  a: {source: 's3://x/y', access_key: AKIA, secret_key: hidden}\n"
+                                 "  b: {source: 's3://x/z', secret_key: \"o'ther\"}\n"
+                                 "  c: {source: /repo}\n");
+    PARSED p = parse("rubin", "mnt", "-o", "config=c.yaml");
+    assert_int_equal(p.r, 0);
+    char **words = daemon_words(p.o);
+    for (int i = 0; words[i]; i++) {
+        assert_null(strstr(words[i], "hidden"));
+        assert_null(strstr(words[i], "o'ther"));
+    }
+    PARSED q = parse_all((const char *const *)words);
+    assert_int_equal(q.r, 0);
+    assert_string_equal(q.o->spaces[0].secret_key, "hidden");
+    assert_string_equal(q.o->spaces[0].access_key, "AKIA");
+    assert_string_equal(q.o->spaces[1].secret_key, "o'ther");
+    assert_null(q.o->spaces[2].secret_key);
+    options_arguments_free(words);
+}
+
 static void a_daemon_is_told_its_life_and_skips_what_it_does_not_know(void **state)
 {
     (void)state;
@@ -483,12 +524,14 @@ int main(void)
         at_a_place(f_is_the_foreground_and_for_mount_a_rehearsal),
         at_a_place(what_autofs_and_mount_fuse_put_before_a_source_is_taken_off),
         at_a_place(what_a_source_is_its_words_say_or_space),
+        at_a_place(artifact_roots_may_be_urls),
         at_a_place(relative_paths_and_links_are_resolved_at_once),
         at_a_place(a_label_is_looked_up_and_o_wins_over_the_environment),
         at_a_place(a_file_describes_several_spaces),
         at_a_place(a_file_with_options_only_leaves_a_bare_mount),
         at_a_place(what_a_file_has_wrong_is_refused_by_name),
         at_a_place(a_daemon_gets_all_that_was_said_and_looks_at_nothing_else),
+        at_a_place(a_secret_is_in_no_argument_and_reaches_the_daemon),
         at_a_place(a_daemon_is_told_its_life_and_skips_what_it_does_not_know),
         cmocka_unit_test(help_fits_80_columns_and_names_every_option),
     };

@@ -8,6 +8,7 @@
 
 #include "base/buffer.h"
 #include "fs/state.h"
+#include "fs/state_home.h"
 
 static struct state *open_state(int fd)
 {
@@ -192,6 +193,65 @@ static void a_stale_file_node_gives_way_to_a_new_one(void **state)
     state_close(s);
 }
 
+static uint64_t object_of(struct state *s, uint64_t parent, struct text name, uint64_t artifact)
+{
+    struct file_node copy;
+    struct file_key k = key_of((int)name.size_bytes);
+    struct object_name o = {parent, name, artifact, 100, 5};
+    return state_object(s, &k, &o, &copy);
+}
+
+static void an_object_says_what_it_is_called_as_long_as_it_is_known(void **state)
+{
+    struct state *s = open_state(*(int *)*state);
+    struct file_node n;
+    BUFFER_CLEANUP path = {0};
+    state_root(s, 0, 1);
+    uint64_t folder = state_named(s, STATE_ROOT, TEXT("f"), NODE_FOLDER, 0);
+    uint64_t file = object_of(s, folder, TEXT("a"), 7);
+    assert_int_equal(object_of(s, folder, TEXT("a"), 7), file);
+    assert_true(state_get_file(s, file, &n));
+    uint64_t name = n.name;
+    assert_int_equal(state_kind(s, name), NODE_NAME);
+    assert_int_equal(state_path(s, name, 0, append_part, &path), 0);
+    assert_string_equal(path.data, "/f/a");
+    state_forget(s, file, 2);
+    assert_int_equal(state_kind(s, file), NODE_FREE);
+    assert_int_equal(state_kind(s, name), NODE_FREE);
+    state_close(s);
+}
+
+static void an_object_that_is_open_in_an_older_version_gives_way_to_a_new_node(void **state)
+{
+    struct state *s = open_state(*(int *)*state);
+    uint64_t fh;
+    state_root(s, 0, 1);
+    uint64_t file = object_of(s, STATE_ROOT, TEXT("a"), 7);
+    assert_int_equal(object_of(s, STATE_ROOT, TEXT("a"), 8), file); // it was not open
+    assert_int_equal(state_open_handle(s, HANDLE_FILE, file, 1, open_cached, NULL, &fh), 0);
+    assert_int_equal(object_of(s, STATE_ROOT, TEXT("a"), 8), file);
+    uint64_t next = object_of(s, STATE_ROOT, TEXT("a"), 9);
+    assert_int_not_equal(next, file);
+    state_set_stale(s, next);
+    assert_int_not_equal(object_of(s, STATE_ROOT, TEXT("a"), 9), next);
+    state_close(s);
+}
+
+static void a_folder_and_an_object_of_one_name_do_not_free_each_other(void **state)
+{
+    struct state *s = open_state(*(int *)*state);
+    state_root(s, 0, 1);
+    uint64_t file = object_of(s, STATE_ROOT, TEXT("a"), 7);
+    uint64_t folder = state_named(s, STATE_ROOT, TEXT("a"), NODE_FOLDER, 0);
+    uint64_t other = object_of(s, folder, TEXT("bb"), 7);
+    state_forget(s, file, 1);
+    assert_int_equal(state_kind(s, folder), NODE_FOLDER);
+    state_forget(s, folder, 1);
+    assert_int_equal(state_kind(s, folder), NODE_FREE);
+    state_forget(s, other, 1);
+    state_close(s);
+}
+
 static void a_request_in_work_at_two_crashes_is_known(void **state)
 {
     int fd = *(int *)*state;
@@ -243,6 +303,97 @@ static void another_versions_state_is_refused(void **state)
 
 #define T(name) cmocka_unit_test_setup_teardown(name, make, unmake)
 
+static uint64_t home_of(struct state *s, uint8_t number)
+{
+    struct home_handle h = {.type = 1, .size_bytes = 8, .data = {number}};
+    return state_home(s, 0, &h, number, 0100000, (struct home_where){0});
+}
+
+static int opening(struct home_node *n, void *context)
+{
+    n->mode = OPEN_PASSTHROUGH;
+    n->backing_id = *(int *)context;
+    return 0;
+}
+
+static int closing(struct home_node *n, void *context)
+{
+    *(int *)context = n->backing_id;
+    n->backing_id = 0;
+    return 0;
+}
+
+static void an_inode_of_a_home_is_one_node_until_it_is_forgotten_and_closed(void **state)
+{
+    struct state *s = open_state(*(int *)*state);
+    struct home_node n;
+    struct handle was;
+    uint64_t fh;
+    int id = 7;
+    uint64_t a = home_of(s, 1);
+    assert_int_equal(home_of(s, 1), a);
+    assert_int_not_equal(home_of(s, 2), a);
+    assert_int_equal(state_kind(s, a), NODE_HOME);
+    assert_int_equal(state_space(s, a), 0);
+    assert_int_equal(state_open_home(s, a, 40, 2, opening, &id, &fh), 0);
+    state_forget(s, a, 2);
+    assert_true(state_get_home(s, a, &n));
+    assert_int_equal(n.opens, 1);
+    id = 0;
+    assert_true(state_close_home(s, fh, &was, closing, &id));
+    assert_int_equal(id, 7);
+    assert_int_equal(was.flags, 2);
+    assert_false(state_get_home(s, a, &n));
+    assert_false(state_close_home(s, fh, &was, closing, &id));
+    assert_int_not_equal(home_of(s, 1), a);
+    state_close(s);
+}
+
+static void a_home_s_open_files_are_known_to_the_next_life(void **state)
+{
+    struct state *s = open_state(*(int *)*state);
+    struct home_node n;
+    struct handle was;
+    uint64_t fh;
+    int id = 9;
+    uint64_t a = home_of(s, 1);
+    assert_int_equal(state_open_home(s, a, 40, 1, opening, &id, &fh), 0);
+    state_close(s);
+    s = open_state(*(int *)*state);
+    assert_true(state_get_home(s, a, &n));
+    assert_int_equal(n.opens, 1);
+    assert_int_equal(n.mode, OPEN_PASSTHROUGH);
+    assert_int_equal(n.backing_id, 9);
+    assert_int_equal(state_find_handle(s, 40), fh);
+    struct home_handle h = {.type = 1, .size_bytes = 8, .data = {1}};
+    assert_int_equal(state_home_find(s, 0, &h), a);
+    assert_true(state_close_home(s, fh, &was, closing, &id));
+    state_close(s);
+}
+
+static void the_next_life_knows_what_was_begun_and_what_was_done(void **state)
+{
+    struct state *s = open_state(*(int *)*state);
+    struct change c;
+    state_change_begin(s, 100, 5);
+    assert_int_equal(state_change_find(s, 100, &c), CHANGE_NONE); // its own life needs no word of it
+    state_close(s);
+    s = open_state(*(int *)*state);
+    assert_int_equal(state_change_find(s, 100, &c), CHANGE_BEGUN);
+    assert_int_equal(c.detail, 5);
+    state_change_begin(s, 100, 5);
+    state_change_end(s, -17, 3);
+    state_close(s);
+    for (int life = 0; life < 2; life++) {
+        s = open_state(*(int *)*state);
+        assert_int_equal(state_change_find(s, 100, &c), CHANGE_DONE);
+        assert_int_equal(c.result, -17);
+        assert_int_equal(c.node, 3);
+        assert_int_equal(state_change_find(s, 102, &c), CHANGE_NONE);
+        state_close(s);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -253,9 +404,15 @@ int main(void)
         T(everything_is_found_again_by_the_next_life),
         T(a_file_forgotten_while_open_lives_until_its_release),
         T(a_stale_file_node_gives_way_to_a_new_one),
+        T(an_object_says_what_it_is_called_as_long_as_it_is_known),
+        T(an_object_that_is_open_in_an_older_version_gives_way_to_a_new_node),
+        T(a_folder_and_an_object_of_one_name_do_not_free_each_other),
         T(a_request_in_work_at_two_crashes_is_known),
         T(a_million_files_are_made_found_and_forgotten),
         T(another_versions_state_is_refused),
+        T(an_inode_of_a_home_is_one_node_until_it_is_forgotten_and_closed),
+        T(a_home_s_open_files_are_known_to_the_next_life),
+        T(the_next_life_knows_what_was_begun_and_what_was_done),
     };
     return run_group(tests);
 }

@@ -374,7 +374,7 @@ static void long_texts_and_several_files_come_back_whole(void **state)
     key_append(&k, &v[0], 2);
     assert_true(key_append(&k, &v[1], 2));
     struct row row = {.values = {v[0], v[1]}, .value_count = 2, .file_count = 6}, got;
-    for (int i = 0; i < ROW_FILES_SHOWN; i++)
+    for (int i = 0; i < 6; i++)
         row.files[i] = (struct row_file){TEXT("wcs"), TEXT(".txt"), i ? i : SIZE_UNKNOWN};
     struct catalogue_load *l = catalogue_load_new(c);
     struct set_state s;

@@ -202,9 +202,52 @@ static void what_is_not_a_repository_is_refused_with_a_line(void **state)
     assert_refused(below("list"), -EINVAL, "isn't a map");
     assert_refused(below("broken"), -EINVAL, "can't be read");
     assert_refused("s3://bucket/butler.yaml", -EOPNOTSUPP, "remote repositories");
-    assert_refused("https://host/api/butler/repo/dp02", -EOPNOTSUPP, "not supported yet");
+    assert_refused("gs://bucket/butler.yaml", -EOPNOTSUPP, "s3, http(s) and dav(s) only");
     assert_refused("file://elsewhere/repo", -EINVAL, "not a path or a file: URI");
     assert_refused("file:///repo%00x", -EINVAL, "not a path or a file: URI");
+}
+
+static int read_far(void *context, const char *uri, struct buffer *to, char **ret_why)
+{
+    (void)context;
+    if (strcmp(uri, "s3://bucket/repo/butler.yaml") != 0) {
+        *ret_why = strdup("there is no such object");
+        return -ENOENT;
+    }
+    buffer_append_string(to, "registry: {db: 'sqlite:////db.sqlite3'}\n");
+    return 0;
+}
+
+static void a_remote_butler_yaml_is_read_by_who_can(void **state)
+{
+    static const struct remote_reader reader = {read_far, NULL};
+    struct repository_index index = {.remote = &reader};
+    static const char *const sources[] = {"s3://bucket/repo/butler.yaml", "s3://bucket/repo", "s3://bucket/repo/"};
+    for (size_t i = 0; i < sizeof sources / sizeof *sources; i++) {
+        struct repository_config *c = NULL;
+        char *why = NULL;
+        assert_int_equal(repository_config_read(sources[i], &index, &c, &why), 0);
+        assert_string_equal(c->root, "s3://bucket/repo");
+        assert_string_equal(c->datastores[0].root, "s3://bucket/repo/datastore");
+        assert_false(c->datastores[0].is_local);
+        assert_string_equal(c->database_path, "/db.sqlite3");
+        assert_int_equal(c->owner, geteuid());
+        repository_config_free(c);
+    }
+    struct repository_config *c = NULL;
+    char *why = NULL;
+    assert_int_equal(repository_config_read("s3://bucket/other", &index, &c, &why), -ENOENT);
+    assert_non_null(strstr(why, "no such object"));
+    free(why);
+}
+
+static void a_place_is_found_without_being_read(void **state)
+{
+    struct repository_index index = {.text = "{far: 's3://bucket/repo'}"};
+    char *location = NULL, *why = NULL;
+    assert_int_equal(repository_locate("far", &index, &location, &why), 0);
+    assert_string_equal(location, "s3://bucket/repo/butler.yaml");
+    free(location);
 }
 
 static void missing_keys_have_the_clients_defaults(void **state)
@@ -279,7 +322,22 @@ static void a_postgresql_url_is_kept_for_the_registry(void **state)
     assert_string_equal(c->database_url, "postgresql+psycopg2://me@host:5432/lsst");
     assert_string_equal(c->namespace_, "dp1");
     assert_null(c->database_path);
+    assert_string_equal(c->database_parts.user, "me");
+    assert_string_equal(c->database_parts.host, "host");
     repository_config_free(c);
+}
+
+static void what_a_postgresql_url_leaves_out_may_stand_beside_it(void **state)
+{
+    struct repository_config *c =
+        parsed("registry: {db: 'postgresql://me@/', host: h, port: 5433, database: d, username: you, password: 'p%'}");
+    assert_string_equal(c->database_parts.user, "me");
+    assert_string_equal(c->database_parts.host, "h");
+    assert_string_equal(c->database_parts.port, "5433");
+    assert_string_equal(c->database_parts.database, "d");
+    assert_string_equal(c->database_parts.password, "p%");
+    repository_config_free(c);
+    assert_unparsed("registry: {db: 'postgresql://me:secret@h:x/d'}", -EINVAL, "has a port that is no number");
 }
 
 static void a_password_is_in_no_refusal(void **state)
@@ -315,10 +373,30 @@ static void chained_datastores_are_listed_in_order(void **state)
     repository_config_free(c);
 }
 
+static void datastores_may_be_remote(void **state)
+{
+    struct repository_config *c = parsed(
+        "datastore:\n"
+        "  cls: ChainedDatastore\n"
+        "  datastores:\n"
+        "    - datastore: {root: 's3://profile@bucket/x/'}\n"
+        "    - datastore: {root: 'https://host/x'}\n"
+        "    - datastore: {root: 'file:///here'}\n");
+    assert_int_equal(c->datastore_count, 3);
+    assert_string_equal(c->datastores[0].root, "s3://profile@bucket/x");
+    assert_false(c->datastores[0].is_local);
+    assert_false(c->datastores[1].is_local);
+    assert_string_equal(c->datastores[2].root, "/here");
+    assert_true(c->datastores[2].is_local);
+    repository_config_free(c);
+    c = parsed("root: 's3://bucket'\nregistry: {db: 'sqlite:////db'}");
+    assert_string_equal(c->datastores[0].root, "s3://bucket/datastore");
+    repository_config_free(c);
+}
+
 static void datastores_that_cannot_be_read_are_refused(void **state)
 {
-    assert_unparsed("datastore: {root: 's3://bucket/x'}", -EOPNOTSUPP, "is remote");
-    assert_unparsed("datastore: {root: 'https://host/x'}", -EOPNOTSUPP, "is remote");
+    assert_unparsed("datastore: {root: 'gs://bucket/x'}", -EOPNOTSUPP, "are supported");
     assert_unparsed("datastore: {root: here}", -EINVAL, "relative to nothing");
     assert_unparsed("datastore: {root: 'file://host/x'}", -EINVAL, "not a path or a file: URI");
     assert_unparsed("datastore: {root: \"/a\\0b\"}", -EINVAL, "NUL");
@@ -327,7 +405,7 @@ static void datastores_that_cannot_be_read_are_refused(void **state)
     assert_unparsed("datastore: {cls: a.ChainedDatastore}", -EINVAL, "no list `datastores`");
     assert_unparsed("datastore: {cls: a.ChainedDatastore, datastores: [1]}", -EINVAL, "not a map");
     assert_unparsed("datastore: {cls: a.ChainedDatastore, datastores: []}", -EOPNOTSUPP, "no datastore with files");
-    assert_unparsed("datastore: !include other.yaml", -EINVAL, "included files");
+    assert_unparsed("datastore: !include other.yaml", -EINVAL, "not a map");
     assert_unparsed("datastore: [1]", -EINVAL, "not a map");
 }
 
@@ -356,7 +434,7 @@ static void other_kinds_of_butler_are_refused(void **state)
     assert_unparsed("cls: my.Butler", -EOPNOTSUPP, "not a known kind");
     assert_unparsed("includeConfigs: other.yaml", -EOPNOTSUPP, "includeConfigs");
     assert_unparsed("registry: {includeConfigs: other.yaml}", -EOPNOTSUPP, "includeConfigs");
-    assert_unparsed("root: 's3://bucket'", -EOPNOTSUPP, "is remote");
+    assert_unparsed("root: 's3://bucket'", -EINVAL, "relative to nothing"); // its registry would be there
     assert_unparsed("root: relative", -EINVAL, "relative to nothing");
     assert_unparsed("root: {a: b}", -EINVAL, "not a plain value");
     struct repository_config *c = parsed("cls: lsst.daf.butler.direct_butler.DirectButler");
@@ -404,10 +482,14 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_label_is_looked_up_first, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(what_is_not_a_repository_is_refused_with_a_line, make_folder,
                                         remove_folder),
+        cmocka_unit_test(a_remote_butler_yaml_is_read_by_who_can),
+        cmocka_unit_test(a_place_is_found_without_being_read),
+        cmocka_unit_test(datastores_may_be_remote),
         cmocka_unit_test(missing_keys_have_the_clients_defaults),
         cmocka_unit_test(root_replaces_butlerRoot_everywhere),
         cmocka_unit_test(sqlite_urls_are_read_as_sqlalchemy_reads_them),
         cmocka_unit_test(a_postgresql_url_is_kept_for_the_registry),
+        cmocka_unit_test(what_a_postgresql_url_leaves_out_may_stand_beside_it),
         cmocka_unit_test(a_password_is_in_no_refusal),
         cmocka_unit_test(chained_datastores_are_listed_in_order),
         cmocka_unit_test(datastores_that_cannot_be_read_are_refused),

@@ -283,6 +283,71 @@ static void reading_without_reserved_memory_aborts(void **state)
     });
 }
 
+// Ranges.
+
+static void a_range_comes_back_from_behind_the_values(void **state)
+{
+    const struct value values[] = {value_text(TEXT("Cam")), value_integer(94)};
+    const struct timespan spans[] = {
+        TIMESPAN_ALWAYS, TIMESPAN_EMPTY, {1, 2}, {-1, 256}, {INT64_MIN, INT64_MAX}};
+    const struct uuid twin = {{1, [15] = 0xff}};
+    for (size_t i = 0; i < sizeof(spans) / sizeof(spans[0]); i++)
+        for (int is_twin = 0; is_twin < 2; is_twin++) {
+            struct key k = key_of(values, 2, 2), plain = k;
+            struct key_range range = key_range_named(&spans[i], is_twin ? &twin : NULL, TEXT(".x")), got;
+            key_append_range(&k, &range);
+            int size = key_values_size(key_text(&k), 2);
+            assert_int_equal(size, plain.size_bytes);
+            assert_false(key_has_range(key_text(&plain), plain.size_bytes));
+            assert_true(key_has_range(key_text(&k), (size_t)size));
+            assert_int_equal(key_read_range(key_text(&k), (size_t)size, &got), 0);
+            assert_true(timespan_equal(&got.span, &spans[i]));
+            assert_int_equal(got.kind, range.kind);
+            assert_memory_equal(got.of, range.of, sizeof(got.of));
+            // The data ID's key is a prefix, and the next one's is behind all of its ranges.
+            assert_true(text_begins(key_text(&k), key_text(&plain)));
+            struct key next = key_of((struct value[]){values[0], value_integer(95)}, 2, 2);
+            assert_true(compare_keys(&plain, &k) < 0 && compare_keys(&k, &next) < 0);
+        }
+}
+
+static void equal_keys_are_equal_names(void **state)
+{
+    const struct timespan a = {1, 2}, b = {1, 3};
+    const struct uuid one = {{1}}, two = {{2}};
+    const struct key_range ranges[] = {
+        key_range_named(&a, NULL, TEXT(".fits")), key_range_named(&a, NULL, TEXT(".fit")),
+        key_range_named(&b, NULL, TEXT(".fits")), key_range_named(&a, &one, TEXT(".fits")),
+        key_range_named(&a, &two, TEXT(".fits")),
+        {.kind = KEY_RANGE_HIDDEN, .span = a, .of = {1}}};
+    for (size_t i = 0; i < sizeof(ranges) / sizeof(ranges[0]); i++)
+        for (size_t k = 0; k < sizeof(ranges) / sizeof(ranges[0]); k++) {
+            struct key x = {0}, y = {0};
+            key_append_range(&x, &ranges[i]);
+            key_append_range(&y, &ranges[k]);
+            assert_int_equal(compare_keys(&x, &y) == 0, i == k);
+        }
+}
+
+static void what_is_no_range_is_refused(void **state)
+{
+    struct key_range range = key_range_named(&(struct timespan){1, 256}, NULL, TEXT(".x")), got = {0};
+    struct key k = {0};
+    key_append_range(&k, &range);
+    for (size_t size = 0; size < k.size_bytes; size++)
+        assert_int_equal(key_read_range((struct text){(char *)k.bytes, size}, 0, &got), -EBADMSG);
+    assert_int_equal(key_read_range(key_text(&k), 1, &got), -EBADMSG);
+    k.bytes[k.size_bytes++] = 0; // something behind it
+    assert_int_equal(key_read_range(key_text(&k), 0, &got), -EBADMSG);
+    k.size_bytes--;
+    k.bytes[0] = 0x43; // a kind that isn't known
+    assert_int_equal(key_read_range(key_text(&k), 0, &got), -EBADMSG);
+    struct key text = key_of((struct value[]){value_text(TEXT("text"))}, 1, 1);
+    assert_int_equal(key_read_range(key_text(&text), 0, &got), -EBADMSG);
+    assert_int_equal(key_values_size(key_text(&text), 2), -EBADMSG);
+    assert_int_equal(got.kind, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -297,6 +362,9 @@ int main(void)
         cmocka_unit_test(what_is_not_a_key_is_refused),
         cmocka_unit_test(any_bytes_are_a_key_or_refused),
         cmocka_unit_test(reading_without_reserved_memory_aborts),
+        cmocka_unit_test(a_range_comes_back_from_behind_the_values),
+        cmocka_unit_test(equal_keys_are_equal_names),
+        cmocka_unit_test(what_is_no_range_is_refused),
     };
     return run_group(tests);
 }

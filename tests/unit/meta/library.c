@@ -241,6 +241,56 @@ static void a_long_job_leaves_a_librarian_for_the_short_ones(void **state)
         usleep(100);
 }
 
+static atomic_int folders_asked;
+
+static int refuse_folder(struct registry *r, const struct snapshot *s, const struct dataset_type *t, const int64_t *ids,
+                         uint32_t count, const struct value *values, uint32_t depth, uint32_t limit, registry_each *each,
+                         void *context)
+{
+    atomic_fetch_add(&folders_asked, 1);
+    return -E2BIG;
+}
+
+static void *open_listing(void *path)
+{
+    struct place p;
+    struct listing l;
+    check(place_at(repo, path, &p) == 0);
+    check(asking(repo, place_list_open(&p, &l, &want_)) == 0);
+    listing_close(repo, &l);
+    place_release(&p);
+    return NULL;
+}
+
+static void a_folder_that_is_read_with_its_whole_set_leaves_a_librarian_for_the_short_ones(void **state)
+{
+    char *paths[] = {CALEXP "day_obs=20240101/visit=10", CALEXP "day_obs=20240102/visit=20"};
+    static struct registry_ops ops;
+    pthread_t threads[2];
+    repository_close(repo);
+    ops = gated_ops;
+    ops.folder = refuse_folder;
+    in_front = &ops;
+    open_repository(3600 * NS_PER_S);
+    int64_t loads = metric_get(METRIC_SET_LOADS);
+    atomic_store(&folders_asked, 0);
+    gate_set(1);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, open_listing, paths[i]), 0);
+    gate_await(1);
+    while (atomic_load(&folders_asked) < 2)
+        usleep(100);
+    assert_int_equal(size_of(CALEXP "day_obs=20240101/visit=10"), 0); // `enter` isn't gated
+    gate_set(0);
+    for (int i = 0; i < 2; i++)
+        pthread_join(threads[i], NULL);
+    assert_int_equal(atomic_load(&folders_asked), 2); // once each
+    assert_int_equal(metric_get(METRIC_SET_LOADS), loads + 1);
+    repository_close(repo); // registries are opened with `ops` as long as it runs
+    in_front = &gated_ops;
+    open_repository(3600 * NS_PER_S);
+}
+
 // Fills it with a set that is pinned, so that emptying gives no room; 0 or what stopped it.
 static int fill(int64_t number)
 {
@@ -467,6 +517,7 @@ int main(void)
         T(equal_wants_are_one_query),
         T(a_waiter_that_was_cancelled_is_never_called),
         T(a_long_job_leaves_a_librarian_for_the_short_ones),
+        T(a_folder_that_is_read_with_its_whole_set_leaves_a_librarian_for_the_short_ones),
         T(a_catalogue_that_cannot_be_written_keeps_nobody_waiting),
         T(a_set_is_read_again_if_the_registry_changes_between_pages),
         T(many_threads_see_one_state_or_the_other),

@@ -132,6 +132,18 @@ static void what_a_record_says_is_checked(void **state)
     registry_close(r);
 }
 
+static void a_size_that_no_file_can_have_is_unknown(void **state)
+{
+    put(1, 2, 2, 2, ",'Cam',1,100", "a");
+    put(2, 2, 2, 2, ",'Cam',2,100", "b");
+    put(3, 2, 2, 2, ",'Cam',3,100", "c");
+    run_sql("UPDATE file_datastore_records SET file_size = 9223372036854775807 WHERE path = 'a';"
+            "UPDATE file_datastore_records SET file_size = 1152921504606846976 WHERE path = 'b';"
+            "UPDATE file_datastore_records SET file_size = 'large' WHERE path = 'c';");
+    assert_set("calexp", 2, "1 Cam 20240101 100 1 [0 a -1]; 2 Cam 20240101 100 2 [0 b 1152921504606846976];"
+                            " 3 Cam 20240101 100 3 [0 c -1]");
+}
+
 static void a_dataset_may_have_many_files_but_not_any_number(void **state)
 {
     struct registry *r = open_database();
@@ -196,15 +208,15 @@ static void the_first_collection_that_has_the_data_id_wins(void **state)
     const struct value values[] = {V("Cam"), N(0), N(100), N(1)};
     const struct value none[] = {V("Cam"), N(0), N(101), N(1)}, twin[] = {V("cam"), N(0), N(100), N(1)};
     const struct dataset_type *t = type(s, "calexp");
-    assert_int_equal(registry_row(r, s, t, path, 3, values, see, &n), 0);
+    assert_int_equal(registry_row(r, s, t, FIRST(path, 3, values), see, &n), 0);
     seen_is(&n, "2 Cam 20240101 100 1");
-    assert_int_equal(registry_row(r, s, t, path + 1, 1, values, see, &n), 0);
+    assert_int_equal(registry_row(r, s, t, FIRST(path + 1, 1, values), see, &n), 0);
     seen_is(&n, "1 Cam 20240101 100 1 [0 in run 2 17]");
-    assert_int_equal(registry_row(r, s, t, other, 3, values, see, &n), 0);
+    assert_int_equal(registry_row(r, s, t, FIRST(other, 3, values), see, &n), 0);
     seen_is(&n, "1 Cam 20240101 100 1 [0 in run 2 17]");
-    assert_int_equal(registry_row(r, s, t, path, 3, none, see, &n), -ENOENT);
-    assert_int_equal(registry_row(r, s, t, path, 3, twin, see, &n), -ENOENT);
-    assert_int_equal(registry_row(r, s, t, path, 0, values, see, &n), -ENOENT);
+    assert_int_equal(registry_row(r, s, t, FIRST(path, 3, none), see, &n), -ENOENT);
+    assert_int_equal(registry_row(r, s, t, FIRST(path, 3, twin), see, &n), -ENOENT);
+    assert_int_equal(registry_row(r, s, t, FIRST(path, 0, values), see, &n), -ENOENT);
     snapshot_unref(s);
     registry_close(r);
 }
@@ -231,13 +243,13 @@ static void presence_is_a_row_in_the_tags_table(void **state)
 {
     struct registry *r = open_database();
     struct snapshot *s = snapshot_of(r);
-    assert_int_equal(registry_present(r, type(s, "calexp"), 2), 0);
+    assert_int_equal(present(r, s, type(s, "calexp"), 2), 0);
     put(1, 2, 2, 2, ",'Cam',1,100", NULL);
-    assert_int_equal(registry_present(r, type(s, "calexp"), 2), 1);
-    assert_int_equal(registry_present(r, type(s, "calexp"), 3), 0);
-    assert_int_equal(registry_present(r, type(s, "schema"), 2), 0);
+    assert_int_equal(present(r, s, type(s, "calexp"), 2), 1);
+    assert_int_equal(present(r, s, type(s, "calexp"), 3), 0);
+    assert_int_equal(present(r, s, type(s, "schema"), 2), 0);
     run_sql("DROP TABLE dataset_tags_00000002");
-    assert_int_equal(registry_present(r, type(s, "calexp"), 2), -EIO);
+    assert_int_equal(present(r, s, type(s, "calexp"), 2), -EIO);
     snapshot_unref(s);
     registry_close(r);
 }
@@ -251,7 +263,7 @@ static void the_callers_refusal_ends_the_verb(void **state)
     const struct value values[] = {V("Cam"), N(0), N(100), N(1)};
     put(1, 2, 2, 2, ",'Cam',1,100", "a");
     int64_t failures = metric_get(METRIC_REGISTRY_FAILURES);
-    assert_int_equal(registry_row(r, s, type(s, "calexp"), &run, 1, values, see, &n), -ECANCELED);
+    assert_int_equal(registry_row(r, s, type(s, "calexp"), FIRST(&run, 1, values), see, &n), -ECANCELED);
     assert_int_equal(metric_get(METRIC_REGISTRY_FAILURES), failures);
     buffer_release(&n.text);
     snapshot_unref(s);
@@ -279,7 +291,7 @@ static void a_folder_is_entered_on_the_dimension_tables_word(void **state)
     struct snapshot *s = snapshot_of(r);
     struct entering e = {r, s, "calexp"};
     const struct value good[] = {V("Cam"), N(20240101), N(100), N(1)};
-    for (uint32_t depth = 0; depth <= 4; depth++)
+    for (uint32_t depth = 1; depth <= 4; depth++)
         assert_int_equal(enter(&e, good, depth), 1);
     assert_int_equal(enter(&e, (struct value[]){V("Other")}, 1), 0);
     assert_int_equal(enter(&e, (struct value[]){V("Cam"), N(20240103)}, 2), 0);
@@ -309,7 +321,8 @@ static void an_element_without_a_table_is_entered_where_rows_begin_so(void **sta
     struct snapshot *s = snapshot_of(r);
     struct entering e = {r, s, "dcr"}; // skymap tract patch band subfilter
     const struct value values[] = {V("sky"), N(1), N(5), V("r"), N(0)};
-    for (uint32_t depth = 0; depth <= 3; depth++)
+    assert_int_equal(enter(&e, values, 0), 0); // there is no row
+    for (uint32_t depth = 1; depth <= 3; depth++)
         assert_int_equal(enter(&e, values, depth), 1);
     assert_int_equal(enter(&e, values, 4), 0);
     put(1, 3, 3, 2, ",'r','sky',0,1,0", "a");
@@ -388,7 +401,7 @@ static void a_contract_that_is_broken_aborts(void **state)
     struct seen n = {0};
     const int64_t run = 2;
     const struct value wrong[] = {N(1), N(0), N(100), N(1)};
-    assert_aborts(registry_row(r, s, type(s, "calexp"), &run, 1, wrong, see, &n));
+    assert_aborts(registry_row(r, s, type(s, "calexp"), FIRST(&run, 1, wrong), see, &n));
     assert_aborts(registry_enter(r, s, type(s, "calexp"), &run, 1, wrong, 5));
     snapshot_unref(s);
     registry_close(r);
@@ -429,12 +442,12 @@ static void the_registry_in_memory_answers_likewise(void **state)
     const struct uuid third = memory_uuid(2);
     read_set(r, s, "calexp", 1, 1, &n);
     seen_is(&n, "0 Cam 20240101 100 1 [0 a 17]");
-    assert_int_equal(registry_row(r, s, type(s, "calexp"), path, 2, good, see, &n), 0);
+    assert_int_equal(registry_row(r, s, type(s, "calexp"), FIRST(path, 2, good), see, &n), 0);
     seen_is(&n, "1 Cam 20240101 100 1");
     assert_int_equal(registry_dataset(r, s, &third, see, &n), 0);
     seen_is(&n, "2 [0 s 3] [1 t 3]");
-    assert_int_equal(registry_present(r, type(s, "calexp"), 3), 1);
-    assert_int_equal(registry_present(r, type(s, "schema"), 3), 0);
+    assert_int_equal(present(r, s, type(s, "calexp"), 3), 1);
+    assert_int_equal(present(r, s, type(s, "schema"), 3), 0);
     for (uint32_t depth = 0; depth <= 4; depth++)
         assert_int_equal(registry_enter(r, s, type(s, "calexp"), path, 2, good, depth), 1);
     assert_int_equal(registry_enter(r, s, type(s, "calexp"), path, 2, (struct value[]){V("Cam"), N(20240102), N(100)}, 3), 0);
@@ -477,6 +490,7 @@ int main(void)
         with_database(records_are_read_from_every_datastore_in_order),
         with_database(bad_rows_are_left_out_and_counted),
         with_database(what_a_record_says_is_checked),
+        with_database(a_size_that_no_file_can_have_is_unknown),
         with_database(a_dataset_may_have_many_files_but_not_any_number),
         with_database(an_ingest_date_may_be_a_number_or_a_text),
         with_database(the_first_collection_that_has_the_data_id_wins),

@@ -4,9 +4,9 @@
 
 #include "tests/unit/meta/world.h"
 
-static void the_root_has_three_entries(void **state)
+static void the_root_has_four_entries(void **state)
 {
-    assert_lists("", "README.txt/collections/by-uuid/");
+    assert_lists("", "README.txt/collections/by-uuid/calibs-at/");
     assert_lists("by-uuid", "");
     BUFFER_CLEANUP text = {0};
     repository_readme(repo, &text);
@@ -204,7 +204,7 @@ static void long_values_are_found_by_their_shortened_name(void **state)
     assert_int_equal(size_of("collections/u/raw/note/instrument=Cam/note_Cam_a%2Fb.json"), 900);
 }
 
-static void calibration_collections_are_empty_folders_for_now(void **state)
+static void a_calibration_collection_without_datasets_is_an_empty_folder(void **state)
 {
     assert_int_equal(size_of("collections/calib"), 0);
     assert_lists("collections/calib", "");
@@ -292,7 +292,7 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        T(the_root_has_three_entries),
+        T(the_root_has_four_entries),
         T(collections_and_dataset_types_share_folders),
         T(levels_and_files_are_listed_in_order),
         T(a_type_whose_datasets_are_all_unstored_is_an_empty_folder),
@@ -304,7 +304,7 @@ int main(void)
         T(only_the_canonical_name_is_found),
         T(a_file_is_no_folder),
         T(long_values_are_found_by_their_shortened_name),
-        T(calibration_collections_are_empty_folders_for_now),
+        T(a_calibration_collection_without_datasets_is_an_empty_folder),
         T(a_uuid_leads_to_the_file_in_its_run),
         T(a_dataset_is_known_by_its_id),
         T(a_size_that_is_not_recorded_is_asked_of_the_disk),

@@ -76,6 +76,12 @@ static const char schema_sql[] =
     " collection_id BIGINT NOT NULL" columns ", PRIMARY KEY (dataset_id, collection_id), UNIQUE (dataset_type_id, collection_id" key "));" \
     "CREATE INDEX tags" number "_coll ON dataset_tags_0000000" number " (collection_id, dataset_type_id);"
 
+#define CALIBS_TABLE(number, columns, key)                                                         \
+    "CREATE TABLE dataset_calibs_0000000" number " (id INTEGER NOT NULL PRIMARY KEY, dataset_type_id BIGINT NOT NULL,"      \
+    " dataset_id CHAR(32) NOT NULL, collection_id BIGINT NOT NULL" columns ", timespan_begin BIGINT DEFAULT 0,"             \
+    " timespan_end BIGINT DEFAULT 4102444800000000000);"                                                                    \
+    "CREATE INDEX calibs" number " ON dataset_calibs_0000000" number " (dataset_type_id, collection_id" key ", timespan_begin, timespan_end);"
+
 static const char tags_sql[] =
     TAGS_TABLE("0", "", "")
     TAGS_TABLE("1", ", instrument VARCHAR(32) NOT NULL, detector BIGINT NOT NULL, exposure BIGINT NOT NULL", ", instrument, detector, exposure")
@@ -83,7 +89,8 @@ static const char tags_sql[] =
     TAGS_TABLE("3", ", band VARCHAR(32) NOT NULL, skymap TEXT NOT NULL, subfilter BIGINT NOT NULL, tract BIGINT NOT NULL, patch BIGINT NOT NULL",
                ", band, skymap, subfilter, tract, patch")
     TAGS_TABLE("4", ", instrument VARCHAR(32) NOT NULL, \"group\" TEXT NOT NULL", ", instrument, \"group\"")
-    TAGS_TABLE("5", ", instrument VARCHAR(32), detector BIGINT", ", instrument, detector");
+    TAGS_TABLE("5", ", instrument VARCHAR(32), detector BIGINT", ", instrument, detector")
+    CALIBS_TABLE("5", ", instrument VARCHAR(32), detector BIGINT", ", instrument, detector");
 
 // Collections 1 raws, 2 u/alice, 3 u/alice/run1, 4 tagged, 5 chain (3, 2, 4), 6 calib; types 1 raw,
 // 2 calexp, 3 dcr, 4 schema, 5 info, 6 camera.
@@ -103,3 +110,21 @@ static const char content_sql[] =
     "INSERT INTO exposure VALUES ('Cam',100,20240101,'g1','g DECam'),('Cam',101,20240102,'g1','r/x'),('Cam',102,NULL,NULL,NULL);"
     "INSERT INTO visit VALUES ('Cam',100,20240101,'g DECam'),('Cam',101,20240102,'r/x');"
     "INSERT INTO skymap VALUES ('sky');INSERT INTO tract VALUES ('sky',1);INSERT INTO patch VALUES ('sky',1,0),('sky',1,5);";
+
+// What makes the same content such as NameKeyCollectionManager keeps it: names instead of numbers, in
+// columns of other names (which keep the type BIGINT; in SQLite that holds a text as well). The format
+// is for each of the tables, twice its name; the rest comes after.
+static const char *const key_by_name_tables[] = {
+    "dataset_tags_00000000", "dataset_tags_00000001", "dataset_tags_00000002", "dataset_tags_00000003",
+    "dataset_tags_00000004", "dataset_tags_00000005", "dataset_calibs_00000005", "collection_summary_dataset_type",
+};
+#define key_by_name_format                                                                         \
+    "ALTER TABLE %s RENAME COLUMN collection_id TO collection_name;"                               \
+    "UPDATE %s SET collection_name = (SELECT name FROM collection WHERE collection_id = collection_name);"
+static const char key_by_name_sql[] =
+    "ALTER TABLE dataset RENAME COLUMN run_id TO run_name;"
+    "UPDATE collection_chain SET parent = (SELECT name FROM collection WHERE collection_id = parent),"
+    " child = (SELECT name FROM collection WHERE collection_id = child);"
+    "CREATE TABLE named (name TEXT NOT NULL PRIMARY KEY, type SMALLINT NOT NULL, doc TEXT);"
+    "INSERT INTO named SELECT name, type, doc FROM collection; DROP TABLE collection;"
+    "ALTER TABLE named RENAME TO collection;";

@@ -80,3 +80,14 @@ static inline void assert_set(const char *name, int64_t collection, const char *
 
 #define V(text) value_text(TEXT(text))
 #define N(number) value_integer(number)
+
+// Searching as most tests do.
+#define FIRST(ids, n, of)                                                                          \
+    (&(struct registry_search){                                                                    \
+        .how = SEARCH_FIRST, .collections = (ids), .count = (n), .values = (of)})
+
+static inline int present(struct registry *r, const struct snapshot *s,
+                          const struct dataset_type *t, int64_t collection_id)
+{
+    return registry_enter(r, s, t, &collection_id, 1, NULL, 0);
+}

@@ -30,6 +30,7 @@ static const struct memory_type types[] = {
 
 static const char *const chain_members[] = {"u/top", "empty", "u/base", NULL};
 static const char *const outer_members[] = {"chain", "other", NULL};
+static const char *const parts_members[] = {"u/parts", "u/base", NULL};
 static const struct memory_collection collections[] = {
     {"u/base", COLLECTION_RUN},
     {"u/top", COLLECTION_RUN},
@@ -41,6 +42,9 @@ static const struct memory_collection collections[] = {
     {"other", COLLECTION_RUN},
     {"outer", COLLECTION_CHAINED, outer_members},
     {"calib", COLLECTION_CALIBRATION},
+    {"u/parts", COLLECTION_RUN},
+    {"picked", COLLECTION_TAGGED},
+    {"parts", COLLECTION_CHAINED, parts_members},
     {}};
 
 static const struct memory_record records[] = {
@@ -59,6 +63,9 @@ static const struct memory_record records[] = {
     {}};
 
 static const char *const in_tagged[] = {"tagged", NULL};
+static const char *const in_tagged_parts[] = {"picked", NULL};
+static const char *const parts[] = {"image=i.fits.fz", "v.1@a/b=x", "wcs=w.fits", NULL};
+static const char *const one_part[] = {"wcs=one.txt", NULL};
 #define LONG_50 "gggggggggggggggggggggggggggggggggggggggggggggggggg"
 #define LONG LONG_50 LONG_50 LONG_50 LONG_50 LONG_50 LONG_50
 #define CAM "instrument=Cam,"
@@ -75,6 +82,10 @@ static const struct memory_dataset datasets[] = {
     {"note", "u/raw", CAM "group=a/b", NULL, "n.json", NULL, 900},
     {"note", "u/raw", CAM "group=" LONG, NULL, "m.json", NULL, 901},
     {"deleted", "u/base", "instrument=Cam", NULL, NULL, NULL, 0},
+    {"calexp", "u/parts", CAM "detector=1,visit=10", in_tagged_parts, NULL, NULL, 7, 0, parts},
+    {"calexp", "u/parts", CAM "detector=2,visit=10", NULL, NULL, "whole.fits", 8, 0, one_part},
+    {"note", "u/parts", CAM "group=" LONG, NULL, NULL, NULL, 9, 0, one_part},
+    {"cfg", "u/parts", "", NULL, NULL, NULL, 10, 0, one_part},
     {}};
 static const struct memory_description before = {types, collections, records, datasets};
 
@@ -149,12 +160,6 @@ static inline int gated_snapshot(struct registry *r, struct snapshot *s, char **
     return BEHIND(r)->ops->snapshot(BEHIND(r), s, ret_why);
 }
 
-static inline int gated_present(struct registry *r, const struct dataset_type *t,
-                                int64_t collection_id)
-{
-    return BEHIND(r)->ops->present(BEHIND(r), t, collection_id);
-}
-
 static inline int gated_page(struct registry *r, const struct snapshot *s,
                              const struct dataset_type *t, int64_t collection_id,
                              struct buffer *cursor, uint32_t limit, registry_each *each,
@@ -166,11 +171,11 @@ static inline int gated_page(struct registry *r, const struct snapshot *s,
 }
 
 static inline int gated_row(struct registry *r, const struct snapshot *s,
-                            const struct dataset_type *t, const int64_t *ids, uint32_t count,
-                            const struct value *values, registry_each *each, void *context)
+                            const struct dataset_type *t, const struct registry_search *search,
+                            registry_each *each, void *context)
 {
     pass();
-    return BEHIND(r)->ops->row(BEHIND(r), s, t, ids, count, values, each, context);
+    return BEHIND(r)->ops->row(BEHIND(r), s, t, search, each, context);
 }
 
 static inline int gated_enter(struct registry *r, const struct snapshot *s,
@@ -195,24 +200,41 @@ static inline int gated_implied(struct registry *r, const struct snapshot *s,
     return BEHIND(r)->ops->implied(BEHIND(r), s, t, values, each, context);
 }
 
+static inline int gated_timespan(struct registry *r, const struct snapshot *s,
+                                 const struct element *e, const struct value *values,
+                                 struct timespan *ret_span)
+{
+    return BEHIND(r)->ops->timespan(BEHIND(r), s, e, values, ret_span);
+}
+
+static inline int gated_record(struct registry *r, const struct snapshot *s, const struct element *e,
+                               const struct value *values, const struct text *columns, uint32_t count,
+                               struct field *ret_fields, struct buffer *store)
+{
+    return BEHIND(r)->ops->record(BEHIND(r), s, e, values, columns, count, ret_fields, store);
+}
+
 static const struct registry_ops gated_ops = {
     .name = "gated",
     .close = gated_close,
     .mark = gated_mark,
     .snapshot = gated_snapshot,
-    .present = gated_present,
     .page = gated_page,
     .row = gated_row,
     .enter = gated_enter,
     .dataset = gated_dataset,
     .implied = gated_implied,
+    .timespan = gated_timespan,
+    .record = gated_record,
 };
+
+static const struct registry_ops *in_front = &gated_ops; // of the world: what registries that are opened now do
 
 static inline int open_gated(const struct repository_config *config, int64_t limit_ns,
                              struct registry **ret_registry, char **ret_why)
 {
     struct gated *g = new_struct(struct gated);
-    g->registry.ops = &gated_ops;
+    g->registry.ops = in_front;
     g->behind = memory_world_connect(&world);
     *ret_registry = &g->registry;
     return 0;
