@@ -141,13 +141,14 @@ def test_the_whole_set_lists_the_same(many, mount):
 def test_a_walk_through_a_registry_that_keeps_changing_reads_the_whole_set_more_and_more_seldom(many, mount):
     """After 64 folders, then after 128."""
     m = mount(many.repo, refresh="200ms")
-    folders = sorted(many.folders(RUN))[:80] # up to 16 of them are asked for while the set is being read
-    assert len(folders) == 80
+    folders = sorted(many.folders(RUN))
+    assert 64 < len(folders) < 96
     loads = []
     for step in range(3):
         for path in folders:
             os.listdir(m / "collections" / RUN / "calexp" / path)
-        mounting.eventually(lambda: m.counters()["set_loads"] > 0, mounting.SLACK)
+        # Read to its end: a set that moves while it is read is read once more.
+        mounting.eventually(lambda: m.counters()["set_rows"] > 0, mounting.SLACK)
         loads.append(m.counters()["set_loads"])
         before = m.counters()["registry_changes"]
         many.sql("UPDATE collection SET doc = %s WHERE name = 'hides'", f"changed {step}")
