@@ -89,8 +89,22 @@ static int set_switch(const struct config *c, const struct option_row *option, s
     return 0;
 }
 
+// Whether a space is written to, in the word of mount(8), which in an -o list stands always and so says nothing there.
+static int set_rw(const struct config *c, struct text key, const struct doc *value, char **ret_why)
+{
+    if (doc_kind(value) != DOC_BOOL)
+        return refuse_key(c, key, "true or false is needed", ret_why);
+    if (!doc_bool(value, false))
+        c->s->write = WRITE_OFF;
+    else if (c->s->write == WRITE_OFF)
+        c->s->write = WRITE_NEW;
+    return 0;
+}
+
 static int set_key(const struct config *c, struct text key, const struct doc *value, char **ret_why)
 {
+    if (c->space.data && text_equal(key, TEXT("rw")))
+        return set_rw(c, key, value, ret_why);
     const struct option_row *option = option_find(key);
     if (c->space.data && text_equal(key, TEXT("kind")))
         option = option_find(TEXT("space"));

@@ -368,6 +368,30 @@ static void a_file_with_options_only_leaves_a_bare_mount(void **state)
     assert_int_equal(p.o->spaces[0].refresh_ns, 3000000000);
 }
 
+static void rw_of_a_space_is_writing_new_objects(void **state)
+{
+    static const struct {
+        const char *keys;
+        unsigned write;
+    } said[] = {
+        {"", WRITE_OFF},
+        {", rw: true", WRITE_NEW},
+        {", rw: false", WRITE_OFF},
+        {", rw: true, write: replace", WRITE_REPLACE},
+        {", write: replace, rw: true", WRITE_REPLACE},
+        {", write: replace, rw: false", WRITE_OFF},
+    };
+    for (size_t i = 0; i < sizeof said / sizeof *said; i++) {
+        char yaml[128];
+        snprintf(yaml, sizeof yaml, "spaces: {a: {source: 's3://b'%s}}\n", said[i].keys);
+        write_file(*state, "c.yaml", yaml);
+        PARSED p = parse("rubin", "mnt", "-o", "config=c.yaml");
+        if (p.r < 0)
+            fail_msg("%s: %s", yaml, p.why);
+        assert_int_equal(p.o->spaces[0].write, said[i].write);
+    }
+}
+
 static void what_a_file_has_wrong_is_refused_by_name(void **state)
 {
     static const struct {
@@ -377,6 +401,8 @@ static void what_a_file_has_wrong_is_refused_by_name(void **state)
         {"spaces: {a: {source: /x, refesh: 1s}}\n", "refresh"},
         {"spaces: {a: {source: /x, workers: 9}}\n", "options:"},
         {"spaces: {a: {source: /x, refresh: never}}\n", "10ms"},
+        {"spaces: {a: {source: /x, rw: perhaps}}\n", "true or false"},
+        {"options: {rw: true}\n", "-o"},
         {"spaces: {a: {kind: s3, source: /x}}\n", "s3://BUCKET"},
         {"spaces: {a: {}}\n", "source"},
         {"spaces: {a: /x}\n", "source"},
@@ -529,6 +555,7 @@ int main(void)
         at_a_place(a_label_is_looked_up_and_o_wins_over_the_environment),
         at_a_place(a_file_describes_several_spaces),
         at_a_place(a_file_with_options_only_leaves_a_bare_mount),
+        at_a_place(rw_of_a_space_is_writing_new_objects),
         at_a_place(what_a_file_has_wrong_is_refused_by_name),
         at_a_place(a_daemon_gets_all_that_was_said_and_looks_at_nothing_else),
         at_a_place(a_secret_is_in_no_argument_and_reaches_the_daemon),
