@@ -15,145 +15,15 @@
 #include "cache/upload.h"
 
 #include <errno.h>
-#include <sys/stat.h>
 #include <zlib.h>
 
-#include "base/clock.h"
-#include "base/lock.h"
+#include "base/crash.h"
 #include "base/log.h"
 #include "base/metric.h"
-#include "cache/upload_identity.h"
 #include "cache/upload_internal.h"
 #include "cache/upload_record.h"
 
 #define FIRST_ROOM_BYTES ((size_t)64 << 10)
-#define FORGET_TIMES_MAX 4
-#define DRAIN_TURN_NS (2 * NS_PER_S)
-#define STANDSTILL_NS (30 * NS_PER_S) // nothing is sent, begun or answered: nothing will be
-
-enum upload_state { UPLOAD_OPEN, UPLOAD_ENDING, UPLOAD_WHOLE, UPLOAD_FAILED };
-
-struct part {
-    struct origin_request request; // first
-    struct upload *upload;
-    struct part *next;             // in `queued` or `flying`
-    char *data;
-    size_t size_bytes;
-    uint32_t number;               // from 1
-};
-
-struct upload {
-    struct uploads *all;
-    struct origin *origin;
-    char *key;
-    size_t key_bytes;
-    struct lock lock;              // rank UPLOAD: the next five
-    char *filling;                 // bytes that are in no part yet
-    size_t filled_bytes, room_bytes;
-    uint64_t size_bytes;
-    uint32_t crc32;                // of all parts
-    // Under the lock of all.
-    struct upload *next, **at;     // among all
-    enum upload_state state;
-    int error;                     // FAILED: what the caller is told
-    uint32_t references;
-    bool is_closed;
-    bool is_in_parts, has_begun;   // BEGIN was sent; answered
-    bool keeps_checksums;
-    bool is_new;                   // there must be no such object yet; false once there is its own
-    uint32_t forgotten;            // times
-    bool is_counted;               // among the requests: its own one below
-    bool may_appear;               // PUT or FINISH was sent, and what came of it isn't known
-    uint32_t body_crc32;           // of what is sent in one request
-    struct buffer id;              // the origin's name for it
-    struct origin_part *parts;
-    uint32_t part_count, parts_room;
-    struct part *queued, **queued_last;
-    struct part *flying;
-    uint64_t record;               // number; 0: none
-    int64_t begun_unix_ns, answered_unix_ns;
-    bool has_unheard;              // BEGIN was sent more than once: there may be others of it
-    struct origin_request request; // one at a time: BEGIN, PUT, FINISH, HEAD, FORGET
-    struct upload_result result;
-};
-
-static struct text key_of(const struct upload *u)
-{
-    return (struct text){u->key, u->key_bytes};
-}
-
-// ---- who waits ------------------------------------------------------------------------------
-
-static bool has_room(const struct upload *u)
-{
-    // Who has nothing under way can't make room by waiting; he holds less than the smallest part.
-    return u->all->used_bytes <= u->all->memory_bytes || (!u->flying && !u->queued);
-}
-
-static bool is_due(const struct upload_waiter *w, const struct upload *moved)
-{
-    const struct upload *u = w->upload;
-    if (u->state == UPLOAD_FAILED || u->state == UPLOAD_WHOLE)
-        return true;
-    return w->event == UPLOAD_ROOM || u == moved;
-}
-
-// Under the lock: takes those whose time has come.
-static struct upload_waiter *take_due(struct uploads *all, const struct upload *moved)
-{
-    struct upload_waiter *due = NULL;
-    for (struct upload_waiter **at = &all->waiters; *at;) {
-        struct upload_waiter *w = *at;
-        if (!is_due(w, moved)) {
-            at = &w->next;
-            continue;
-        }
-        *at = w->next;
-        w->next = due;
-        due = w;
-    }
-    return due;
-}
-
-static void tell(struct upload_waiter *due)
-{
-    while (due) {
-        struct upload_waiter *w = due;
-        due = w->next;
-        w->ready(w);
-    }
-}
-
-bool upload_has_room(struct upload *u)
-{
-    lock_scope(&u->all->lock);
-    return has_room(u);
-}
-
-int upload_wait(struct upload *u, enum upload_event event, struct upload_waiter *w)
-{
-    lock_scope(&u->all->lock);
-    w->upload = u;
-    w->event = event;
-    if (u->state == UPLOAD_FAILED || u->state == UPLOAD_WHOLE || (event == UPLOAD_ROOM && has_room(u)))
-        return 0;
-    w->next = u->all->waiters;
-    u->all->waiters = w;
-    return -EINPROGRESS;
-}
-
-bool upload_cancel(struct upload_waiter *w)
-{
-    struct uploads *all = w->upload->all;
-    lock_scope(&all->lock);
-    for (struct upload_waiter **at = &all->waiters; *at; at = &(*at)->next) {
-        if (*at == w) {
-            *at = w->next;
-            return true;
-        }
-    }
-    return false;
-}
 
 // ---- an end ---------------------------------------------------------------------------------
 
@@ -177,15 +47,6 @@ static bool upload_drop(struct upload *u)
     if (u->next)
         u->next->at = u->at;
     return true;
-}
-
-static void record_end(struct upload *u)
-{
-    if (u->record && u->has_unheard)
-        uploads_forget_unheard(u->all, u->origin, key_of(u), u->record, u->begun_unix_ns, u->answered_unix_ns);
-    else if (u->record)
-        upload_record_remove(u->all->folder, u->record);
-    u->record = 0;
 }
 
 // What isn't made yet of its requests isn't made at all.
@@ -218,13 +79,11 @@ static void part_free(struct part *p)
 
 // ---- requests -------------------------------------------------------------------------------
 
-static void upload_step(struct upload *u);
-
 // Under the lock of all. `r` is the upload's own or a part's.
 static void request_start(struct upload *u, struct origin_request *r, void (*done)(struct origin_request *,
                           const struct origin_answer *), int64_t limit_ns)
 {
-    r->key = key_of(u);
+    r->key = upload_key(u);
     r->upload = buffer_text(&u->id);
     r->has_checksums = u->keeps_checksums;
     r->deadline_ns = clock_ns() + limit_ns;
@@ -237,14 +96,14 @@ static void request_start(struct upload *u, struct origin_request *r, void (*don
 
 // After a request's end was taken in, under the lock, which is given back: what follows, and who is told. It is under way until
 // they were.
-static void request_end(struct upload *u)
+void upload_request_end(struct upload *u)
 {
     struct uploads *all = u->all;
     upload_step(u);
-    struct upload_waiter *due = take_due(all, u);
+    struct upload_waiter *due = upload_take_due(all, u);
     bool is_last = upload_drop(u);
     lock_release(&all->lock);
-    tell(due);
+    upload_tell(due);
     if (is_last)
         upload_free(u);
     lock_scope(&all->lock);
@@ -253,7 +112,7 @@ static void request_end(struct upload *u)
     pthread_cond_broadcast(&all->ended);
 }
 
-static void own_start(struct upload *u, enum origin_verb verb, void (*done)(struct origin_request *,
+void upload_own_start(struct upload *u, enum origin_verb verb, void (*done)(struct origin_request *,
                       const struct origin_answer *), int64_t limit_ns)
 {
     check(!u->is_counted);
@@ -264,8 +123,7 @@ static void own_start(struct upload *u, enum origin_verb verb, void (*done)(stru
     request_start(u, &u->request, done, limit_ns);
 }
 
-// The lock is taken, and the upload's own request is over.
-static struct upload *own_ended(struct origin_request *r)
+struct upload *upload_own_ended(struct origin_request *r)
 {
     struct upload *u = r->context;
     lock_acquire(&u->all->lock);
@@ -273,37 +131,12 @@ static struct upload *own_ended(struct origin_request *r)
     return u;
 }
 
-// Which it is, as the origin says. May be the result's own text.
-static void take_validator(struct upload *u, struct text validator)
+void upload_take_validator(struct upload *u, struct text validator)
 {
     if (validator.size_bytes >= sizeof(u->result.validator))
         validator.size_bytes = 0;
     memmove(u->result.validator, validator.data, validator.size_bytes);
     u->result.validator[validator.size_bytes] = 0;
-}
-
-static bool is_same_key(const struct upload *u, const struct upload *other)
-{
-    return u != other && text_equal(key_of(u), key_of(other)) &&
-           text_equal(origin_identity(u->origin), origin_identity(other->origin));
-}
-
-// An upload of the same key that failed may still come to be, or is just being deleted.
-static bool must_wait(const struct upload *u)
-{
-    for (const struct upload *other = u->all->first; other; other = other->next)
-        if (other->state == UPLOAD_FAILED && other->may_appear && is_same_key(u, other))
-            return true;
-    return false;
-}
-
-// What came of its last request is known, or can't be: those that had to wait for that go on.
-static void settle(struct upload *u)
-{
-    u->may_appear = false;
-    for (struct upload *other = u->all->first; other; other = other->next)
-        if (other->state == UPLOAD_ENDING && is_same_key(u, other))
-            upload_step(other);
 }
 
 static void whole(struct upload *u, const struct origin_answer *a)
@@ -313,51 +146,14 @@ static void whole(struct upload *u, const struct origin_answer *a)
                                                                : clock_unix_ns();
     u->result.mtime_unix_ns = mtime;
     u->result.size_bytes = (int64_t)u->size_bytes;
-    take_validator(u, a->validator);
+    upload_take_validator(u, a->validator);
     u->is_new = false;
     u->state = UPLOAD_WHOLE;
-    settle(u);
-    record_end(u);
+    upload_settle(u);
+    crash_point("upload-whole");
+    upload_record_end(u);
+    crash_point("upload-record-removed");
     metric_add(METRIC_UPLOADS_WHOLE, 1);
-}
-
-static bool is_own(const struct upload *u, const struct origin_answer *a)
-{
-    const struct upload_identity identity = {
-        .validator = text_of(u->result.validator),
-        .size_bytes = u->size_bytes,
-        .crc32 = u->part_count ? u->crc32 : u->body_crc32,
-        .body = {u->filling ? u->filling : "", u->filled_bytes},
-        .parts = u->parts,
-        .part_count = u->part_count,
-    };
-    return upload_identity_is(&identity, a);
-}
-
-static void undo_done(struct origin_request *r, const struct origin_answer *a)
-{
-    struct upload *u = own_ended(r);
-    if (a->error && a->error != -ESTALE)
-        log_warn("object %.*s: it is there, although it was reported as failed, and can't be deleted: %s",
-                 (int)u->key_bytes, u->key, a->why);
-    settle(u);
-    request_end(u);
-}
-
-// What there is after its writer was told that it failed: if it is this, nothing of it stays.
-static void look_back_done(struct origin_request *r, const struct origin_answer *a)
-{
-    struct upload *u = own_ended(r);
-    if (is_own(u, a)) {
-        take_validator(u, a->validator);
-        own_start(u, ORIGIN_DELETE, undo_done, FORGET_LIMIT_NS);
-    } else {
-        if (a->error && a->error != -ENOENT)
-            log_warn("object %.*s: it was reported as failed, and whether it is there can't be seen: %s",
-                     (int)u->key_bytes, u->key, a->why);
-        settle(u);
-    }
-    request_end(u);
 }
 
 // The last request ended. What is refused at the first time of asking has not come to be.
@@ -365,24 +161,16 @@ static void last_failed(struct upload *u, const struct origin_answer *a)
 {
     fail_held(u, a->error, a->why);
     if (a->status / 100 == 4 && !a->was_repeated)
-        settle(u);
-}
-
-// It was taken, but after its writer was told that it failed: what it is called is known.
-static void came_late(struct upload *u, const struct origin_answer *a)
-{
-    take_validator(u, a->validator);
-    u->is_in_parts = false;
-    record_end(u);
+        upload_settle(u);
 }
 
 // What the origin says it has now. Once it has said that it has made one of all parts, this is only how it calls it (some
 // call it otherwise by now) and when it was made.
 static void head_done(struct origin_request *r, const struct origin_answer *a)
 {
-    struct upload *u = own_ended(r);
+    struct upload *u = upload_own_ended(r);
     bool is_made = u->result.validator[0];
-    bool is_it = is_made ? !a->error && a->size_bytes == (int64_t)u->size_bytes : is_own(u, a);
+    bool is_it = is_made ? !a->error && a->size_bytes == (int64_t)u->size_bytes : upload_is_own(u, a);
     if (u->state == UPLOAD_ENDING && is_it)
         whole(u, a);
     else if (u->state == UPLOAD_ENDING && is_made)
@@ -392,7 +180,7 @@ static void head_done(struct origin_request *r, const struct origin_answer *a)
     else
         fail_held(u, a->error ? a->error : -EIO,
                   a->error ? a->why : "what the origin has of that name is not known to be it, and may be another object");
-    request_end(u);
+    upload_request_end(u);
 }
 
 // There is an object already. It is this one, if it was sent more than once; else it is another's, and the upload has failed.
@@ -408,73 +196,58 @@ static bool is_taken(struct upload *u, const struct origin_answer *a)
 
 static void put_done(struct origin_request *r, const struct origin_answer *a)
 {
-    struct upload *u = own_ended(r);
+    struct upload *u = upload_own_ended(r);
+    crash_point("upload-put-answered");
     if (u->state == UPLOAD_ENDING && is_taken(u, a))
-        own_start(u, ORIGIN_HEAD, head_done, REQUEST_LIMIT_NS);
+        upload_own_start(u, ORIGIN_HEAD, head_done, REQUEST_LIMIT_NS);
     else if (a->error)
         last_failed(u, a);
     else if (u->state == UPLOAD_ENDING)
         whole(u, a);
     else
-        came_late(u, a);
-    request_end(u);
+        upload_came_late(u, a);
+    upload_request_end(u);
 }
 
 static void finish_done(struct origin_request *r, const struct origin_answer *a)
 {
-    struct upload *u = own_ended(r);
+    struct upload *u = upload_own_ended(r);
+    crash_point("upload-finish-answered");
     // It may have been answered before, and the answer was lost: then there is no such upload any more, but the object.
     bool may_be_whole = a->error == 0 || a->error == -ENOENT;
     if (u->state == UPLOAD_ENDING && (is_taken(u, a) || may_be_whole)) {
-        take_validator(u, a->error ? TEXT("") : a->validator);
-        own_start(u, ORIGIN_HEAD, head_done, REQUEST_LIMIT_NS);
+        upload_take_validator(u, a->error ? TEXT("") : a->validator);
+        upload_own_start(u, ORIGIN_HEAD, head_done, REQUEST_LIMIT_NS);
     } else if (a->error == 0) {
-        came_late(u, a);
+        upload_came_late(u, a);
     } else {
         last_failed(u, a);
     }
-    request_end(u);
-}
-
-// A part that was under way when its upload was forgotten may have come to be after it: it is forgotten until the origin
-// says that it knows of none.
-static void forget_done(struct origin_request *r, const struct origin_answer *a)
-{
-    struct upload *u = own_ended(r);
-    if (a->error == 0 && ++u->forgotten < FORGET_TIMES_MAX) {
-        own_start(u, ORIGIN_FORGET, forget_done, FORGET_LIMIT_NS);
-        request_end(u);
-        return;
-    }
-    if (a->error == 0 || a->error == -ENOENT)
-        record_end(u);
-    else
-        log_warn("object %.*s: what was sent of it is still at the origin (%s); the next mount tries again",
-                 (int)u->key_bytes, u->key, a->why);
-    u->is_in_parts = false;
-    request_end(u);
+    upload_request_end(u);
 }
 
 static void begin_done(struct origin_request *r, const struct origin_answer *a)
 {
-    struct upload *u = own_ended(r);
+    struct upload *u = upload_own_ended(r);
     u->answered_unix_ns = clock_unix_ns();
     u->has_unheard = a->was_repeated;
     if (a->error == 0) {
         buffer_append_text(&u->id, a->token);
         u->has_begun = true;
         u->keeps_checksums = a->keeps_checksums;
+        crash_point("upload-begun");
         if (u->record && !u->has_unheard) // else a later life has to look for all of them
             upload_record_write(u->all->folder, u->record,
-                                &(struct upload_record){origin_identity(u->origin), key_of(u), buffer_text(&u->id),
+                                &(struct upload_record){origin_identity(u->origin), upload_key(u), buffer_text(&u->id),
                                                         u->begun_unix_ns});
+        crash_point("upload-named");
     } else {
         fail_held(u, a->error, a->why);
         if (!a->is_unanswered && a->error != -ETIMEDOUT && a->error != -ECANCELED)
-            record_end(u); // it said no: there is nothing
+            upload_record_end(u); // it said no: there is nothing
         u->is_in_parts = false;
     }
-    request_end(u);
+    upload_request_end(u);
 }
 
 static void part_done(struct origin_request *r, const struct origin_answer *a)
@@ -482,6 +255,7 @@ static void part_done(struct origin_request *r, const struct origin_answer *a)
     struct part *p = (struct part *)r;
     struct upload *u = p->upload;
     struct uploads *all = u->all;
+    crash_point("upload-part-answered");
     lock_acquire(&all->lock);
     for (struct part **at = &u->flying; *at; at = &(*at)->next) {
         if (*at == p) {
@@ -498,7 +272,7 @@ static void part_done(struct origin_request *r, const struct origin_answer *a)
         fail_held(u, a->error, a->why);
     all->used_bytes -= p->size_bytes;
     part_free(p);
-    request_end(u);
+    upload_request_end(u);
 }
 
 static void parts_start(struct upload *u)
@@ -538,13 +312,14 @@ static void begin_start(struct upload *u)
     u->begun_unix_ns = clock_unix_ns();
     if (all->folder) {
         u->record = ++all->last_record;
-        struct upload_record record = {origin_identity(u->origin), key_of(u), TEXT(""), u->begun_unix_ns};
+        struct upload_record record = {origin_identity(u->origin), upload_key(u), TEXT(""), u->begun_unix_ns};
         int error = upload_record_write(all->folder, u->record, &record);
         if (error)
             log_warn("an upload can't be recorded in %s: %s; if this process dies, its parts stay at the origin",
                      all->folder, strerror(-error));
     }
-    own_start(u, ORIGIN_BEGIN, begin_done, REQUEST_LIMIT_NS);
+    crash_point("upload-recorded");
+    upload_own_start(u, ORIGIN_BEGIN, begin_done, REQUEST_LIMIT_NS);
 }
 
 static void finish_start(struct upload *u)
@@ -562,7 +337,7 @@ static void finish_start(struct upload *u)
 static void put_start(struct upload *u)
 {
     u->is_counted = u->may_appear = true;
-    take_validator(u, TEXT("")); // an earlier object's, of fewer bytes
+    upload_take_validator(u, TEXT("")); // an earlier object's, of fewer bytes
     u->request = (struct origin_request){.verb = ORIGIN_PUT,
                                          .context = u,
                                          .body = {u->filling ? u->filling : "", u->filled_bytes},
@@ -571,23 +346,20 @@ static void put_start(struct upload *u)
     request_start(u, &u->request, put_done, REQUEST_LIMIT_NS);
 }
 
-// Under the lock of all: whatever is to be done next.
-static void upload_step(struct upload *u)
+void upload_step(struct upload *u)
 {
     bool is_in_work = u->is_counted || u->flying;
     if (u->state == UPLOAD_FAILED) {
         parts_drop(u);
-        if (!is_in_work && u->is_in_parts && u->has_begun)
-            own_start(u, ORIGIN_FORGET, forget_done, FORGET_LIMIT_NS);
-        else if (!is_in_work && u->may_appear)
-            own_start(u, ORIGIN_HEAD, look_back_done, FORGET_LIMIT_NS);
+        if (!is_in_work)
+            upload_undo(u);
         return;
     }
     if (u->queued && !u->is_in_parts)
         begin_start(u);
     if (u->has_begun)
         parts_start(u);
-    if (u->state == UPLOAD_ENDING && !u->is_counted && !u->flying && !u->queued && !must_wait(u)) {
+    if (u->state == UPLOAD_ENDING && !u->is_counted && !u->flying && !u->queued && !upload_must_wait(u)) {
         if (u->is_in_parts)
             finish_start(u);
         else
@@ -669,10 +441,10 @@ static int part_cut(struct upload *u, uint32_t part_crc32)
     }
     if (u->state == UPLOAD_FAILED) {
         upload_step(u);
-        due = take_due(all, u);
+        due = upload_take_due(all, u);
     }
     lock_release(&all->lock);
-    tell(due);
+    upload_tell(due);
     return error;
 }
 
@@ -774,9 +546,9 @@ void upload_fail(struct upload *u, int error, const char *why)
     lock_acquire(&all->lock);
     fail_held(u, error, why);
     upload_step(u);
-    struct upload_waiter *due = take_due(all, u);
+    struct upload_waiter *due = upload_take_due(all, u);
     lock_release(&all->lock);
-    tell(due);
+    upload_tell(due);
 }
 
 int upload_result(struct upload *u, struct upload_result *ret_result)
@@ -817,96 +589,10 @@ void upload_close(struct upload *u)
     all->open_count--;
     all->used_bytes -= u->room_bytes;
     u->room_bytes = 0;
-    struct upload_waiter *due = take_due(all, u);
+    struct upload_waiter *due = upload_take_due(all, u);
     bool is_last = upload_drop(u);
     lock_release(&all->lock);
-    tell(due);
+    upload_tell(due);
     if (is_last)
         upload_free(u);
-}
-
-// ---- all of them ----------------------------------------------------------------------------
-
-static void note_number(void *context, uint64_t number, const struct upload_record *r)
-{
-    struct uploads *all = context;
-    (void)r;
-    if (number > all->last_record)
-        all->last_record = number;
-}
-
-struct uploads *uploads_new(const struct uploads_options *o)
-{
-    struct uploads *all = new_struct(struct uploads);
-    lock_init(&all->lock, LOCK_RANK_UPLOADS, "uploads");
-    condition_init(&all->ended);
-    all->started_unix_ns = clock_unix_ns();
-    all->memory_bytes = o->memory_bytes;
-    all->part_bytes = o->part_bytes > ORIGIN_PART_BYTES_MIN ? o->part_bytes : ORIGIN_PART_BYTES_MIN;
-    if (!o->folder)
-        return all;
-    if (mkdir(o->folder, 0700) < 0 && errno != EEXIST) {
-        log_warn("%s can't be made: %m; if this process dies, what it was sending stays at the origin", o->folder);
-        return all;
-    }
-    all->folder = memory_copy(o->folder, strlen(o->folder));
-    upload_records(all->folder, note_number, all);
-    return all;
-}
-
-static bool moves(struct uploads *all)
-{
-    int64_t now_ns = clock_ns(), sent_bytes = metric_get(METRIC_SENT_BYTES), limit_ns = DRAIN_TURN_NS;
-    if (sent_bytes != all->drained_bytes)
-        all->moved_ns = now_ns;
-    all->drained_bytes = sent_bytes;
-    for (const struct upload *u = all->first; u; u = u->next)
-        if (u->state == UPLOAD_ENDING) // whose writer may believe that it is written
-            limit_ns = STANDSTILL_NS;
-    return now_ns - all->moved_ns < limit_ns;
-}
-
-bool uploads_drain(struct uploads *all)
-{
-    int64_t until_ns = clock_ns() + DRAIN_TURN_NS;
-    lock_scope(&all->lock);
-    while (all->requests > 0 && clock_ns() < until_ns)
-        condition_wait(&all->ended, &all->lock, until_ns);
-    if (all->requests > 0 && moves(all))
-        return true;
-    for (const struct upload *u = all->first; u; u = u->next)
-        if (u->state == UPLOAD_ENDING)
-            log_error("object %.*s: it was closed, but not yet written at its origin, which does nothing any more: it is given up, "
-                      "and has to be written again", (int)u->key_bytes, u->key);
-    return false;
-}
-
-void uploads_free(struct uploads *all)
-{
-    while (uploads_drain(all))
-        continue;
-    check(all->requests == 0 && all->open_count == 0);
-    pthread_cond_destroy(&all->ended);
-    lock_release_memory(&all->lock);
-    free(all->folder);
-    free(all);
-}
-
-bool upload_is_used(struct uploads *all, struct text name)
-{
-    lock_scope(&all->lock);
-    for (const struct upload *u = all->first; u; u = u->next)
-        if (text_equal(buffer_text(&u->id), name))
-            return true;
-    return false;
-}
-
-void uploads_status(struct uploads *all, struct doc *map)
-{
-    lock_scope(&all->lock);
-    doc_put_integer(map, "open", all->open_count);
-    doc_put_integer(map, "memory_bytes", (int64_t)all->memory_bytes);
-    doc_put_integer(map, "used_bytes", (int64_t)all->used_bytes);
-    doc_put_integer(map, "requests", all->requests);
-    doc_put_integer(map, "part_bytes", (int64_t)all->part_bytes);
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// upload_internal: what upload.c and upload_recover.c share; others use upload.h.
+// upload_internal: what uploads.c, upload.c, upload_undo.c and upload_recover.c share; others use upload.h.
 #pragma once
 #include "base/clock.h"
 #include "base/lock.h"
@@ -24,7 +24,90 @@ struct uploads {
     struct upload *first;          // of all that somebody has
 };
 
-// Whether an upload of that name is one of this life's.
+enum upload_state { UPLOAD_OPEN, UPLOAD_ENDING, UPLOAD_WHOLE, UPLOAD_FAILED };
+
+struct part {
+    struct origin_request request; // first
+    struct upload *upload;
+    struct part *next;             // in `queued` or `flying`
+    char *data;
+    size_t size_bytes;
+    uint32_t number;               // from 1
+};
+
+struct upload {
+    struct uploads *all;
+    struct origin *origin;
+    char *key;
+    size_t key_bytes;
+    struct lock lock;              // rank UPLOAD: the next five
+    char *filling;                 // bytes that are in no part yet
+    size_t filled_bytes, room_bytes;
+    uint64_t size_bytes;
+    uint32_t crc32;                // of all parts
+    // Under the lock of all.
+    struct upload *next, **at;     // among all
+    enum upload_state state;
+    int error;                     // FAILED: what the caller is told
+    uint32_t references;
+    bool is_closed;
+    bool is_in_parts, has_begun;   // BEGIN was sent; answered
+    bool keeps_checksums;
+    bool is_new;                   // there must be no such object yet; false once there is its own
+    uint32_t forgotten;            // times
+    bool is_counted;               // among the requests: its own one below
+    bool may_appear;               // PUT or FINISH was sent, and what came of it isn't known
+    uint32_t body_crc32;           // of what is sent in one request
+    struct buffer id;              // the origin's name for it
+    struct origin_part *parts;
+    uint32_t part_count, parts_room;
+    struct part *queued, **queued_last;
+    struct part *flying;
+    uint64_t record;               // number; 0: none
+    int64_t begun_unix_ns, answered_unix_ns;
+    bool has_unheard;              // BEGIN was sent more than once: there may be others of it
+    struct origin_request request; // one at a time: BEGIN, PUT, FINISH, HEAD, FORGET
+    struct upload_result result;
+};
+
+// ---- uploads.c, under the lock of all
+
+// Who waits for something that is so now; to be told without the lock.
+struct upload_waiter *upload_take_due(struct uploads *all, const struct upload *moved);
+void upload_tell(struct upload_waiter *due);
+
+// ---- upload.c, under the lock of all
+
+static inline struct text upload_key(const struct upload *u)
+{
+    return (struct text){u->key, u->key_bytes};
+}
+void upload_step(struct upload *u); // whatever is to be done next
+// Of the upload's own request, one at a time. `done` begins with upload_own_ended, which takes the lock, and ends with
+// upload_request_end, which gives it back.
+void upload_own_start(struct upload *u, enum origin_verb verb,
+                      void (*done)(struct origin_request *, const struct origin_answer *), int64_t limit_ns);
+struct upload *upload_own_ended(struct origin_request *r);
+void upload_request_end(struct upload *u);
+void upload_take_validator(struct upload *u, struct text validator); // may be the result's own text
+
+// ---- upload_undo.c, under the lock of all
+
+// What the origin has, by its answer to a HEAD, is what was written.
+bool upload_is_own(const struct upload *u, const struct origin_answer *a);
+// Another upload of the same key that failed may still come to be, or is just being deleted.
+bool upload_must_wait(const struct upload *u);
+// What came of its last request is known, or can't be: those that had to wait for that go on.
+void upload_settle(struct upload *u);
+// It was taken, but after its writer was told that it failed: what it is called is known.
+void upload_came_late(struct upload *u, const struct origin_answer *a);
+void upload_record_end(struct upload *u); // nothing of it is at the origin, or all
+// It failed, and none of its requests is under way: the next step until nothing of it is at the origin.
+void upload_undo(struct upload *u);
+
+// ---- upload_recover.c
+
+// Whether an upload of that name is one of this life's. (uploads.c)
 bool upload_is_used(struct uploads *all, struct text name);
 // Has the origin forget the uploads of that key that were begun within that time and aren't used: their names were never
 // heard. Then removes the record. Under the lock of all; in the background.
