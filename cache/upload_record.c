@@ -12,6 +12,7 @@
 #define RECORD_MAGIC UINT64_C(0x316f6c7075667562) // "bufuplo1"
 #define RECORD_VERSION 1
 #define RECORD_BYTES_MAX 16384
+#define BEGUN_MAX_NS (INT64_MAX / 2) // so that times near it can be reckoned with
 
 struct record_head {
     uint64_t magic;
@@ -78,7 +79,7 @@ int upload_record_read(struct text data, struct upload_record *ret_record)
     memcpy(&head, data.data, sizeof(head));
     uint64_t texts = (uint64_t)head.identity_bytes + head.key_bytes + head.upload_bytes;
     if (head.magic != RECORD_MAGIC || head.version != RECORD_VERSION || head.length != data.size_bytes ||
-        texts != data.size_bytes - sizeof(head))
+        texts != data.size_bytes - sizeof(head) || head.begun_unix_ns < 0 || head.begun_unix_ns > BEGUN_MAX_NS)
         return -EBADMSG;
     size_t identity_end = sizeof(head) + head.identity_bytes, key_end = identity_end + head.key_bytes;
     *ret_record = (struct upload_record){

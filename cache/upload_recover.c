@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // upload_recover.c: what earlier lives left at an origin, by their records, is forgotten there. Each record is one request: of an
 // upload whose name is known, or, where the answer to its beginning never came, of a listing of those of its key.
+// 1. Of an upload whose name was never heard no part was sent: one that has parts is somebody else's. So each of those that a
+//    listing gives is asked for its parts first.
 #include <errno.h>
 
+#include "base/crash.h"
 #include "base/log.h"
 #include "cache/upload_internal.h"
 #include "cache/upload_record.h"
@@ -63,13 +66,14 @@ static void recovery_forgotten(struct origin_request *r, const struct origin_ans
         log_warn("object %s: what an earlier life sent of it is still at the origin: %s", y->key, a->why);
     } else {
         log_info("object %s: what an earlier life sent of it and didn't finish was forgotten at the origin", y->key);
+        crash_point("upload-recovered");
         if (y->number)
             upload_record_remove(y->all->folder, y->number);
     }
     recovery_end(y);
 }
 
-// Of exactly that key, begun while it was being asked for, and not this life's: nobody else's as far as can be known.
+// Of exactly that key, begun while it was being asked for, and not this life's.
 static int recovery_each(struct origin_request *r, const struct origin_entry *e)
 {
     struct recovery *y = r->context;
@@ -77,8 +81,23 @@ static int recovery_each(struct origin_request *r, const struct origin_entry *e)
     if (!text_equal(e->key, r->key) || !is_meant || upload_is_used(y->all, e->validator))
         return 0;
     lock_scope(&y->all->lock);
-    recovery_start(recovery_new(y->all, y->origin, e->key, e->validator, 0), ORIGIN_FORGET);
+    recovery_start(recovery_new(y->all, y->origin, e->key, e->validator, 0), ORIGIN_PARTS);
     return 0;
+}
+
+// None: it can be the one that was meant.
+static void recovery_counted(struct origin_request *r, const struct origin_answer *a)
+{
+    struct recovery *y = r->context;
+    if (a->error && a->error != -ENOENT)
+        log_warn("object %s: whether an upload of it is an earlier life's can't be seen, it stays at the origin: %s", y->key,
+                 a->why);
+    if (a->error || a->token.size_bytes) {
+        recovery_end(y);
+        return;
+    }
+    lock_scope(&y->all->lock);
+    recovery_start(y, ORIGIN_FORGET);
 }
 
 static void recovery_listed(struct origin_request *r, const struct origin_answer *a)
@@ -95,7 +114,7 @@ static void recovery_start(struct recovery *y, enum origin_verb verb)
 {
     y->request.verb = verb;
     y->request.each = recovery_each;
-    y->request.done = verb == ORIGIN_FORGET ? recovery_forgotten : recovery_listed;
+    y->request.done = verb == ORIGIN_FORGET ? recovery_forgotten : verb == ORIGIN_PARTS ? recovery_counted : recovery_listed;
     y->request.priority = ORIGIN_BACKGROUND;
     y->request.deadline_ns = clock_ns() + FORGET_LIMIT_NS;
     origin_start(y->origin, &y->request);

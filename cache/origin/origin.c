@@ -162,6 +162,7 @@ static void request_check(const struct origin_request *r)
         check(r->part > 0 && r->part <= ORIGIN_PARTS_MAX);
         __attribute__((fallthrough));
     case ORIGIN_FORGET:
+    case ORIGIN_PARTS:
         check(r->upload.size_bytes);
         break;
     }

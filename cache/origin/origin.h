@@ -92,6 +92,7 @@ enum origin_verb {
     ORIGIN_FORGET,  // all of it. -ENOENT: there is none any more
     ORIGIN_UPLOADS, // those begun and not ended of this key and what begins with it, a page: `each`, whose
                     // validator is the `upload` and whose time is that of its beginning
+    ORIGIN_PARTS,   // whether any part of `upload` was taken: then the answer has a token. Changes nothing
 };
 
 #define ORIGIN_PARTS_MAX 10000
@@ -139,7 +140,7 @@ struct origin_answer {
     int64_t server_unix_ns;    // PUT, PART and so on: the server's clock; ORIGIN_TIME_UNKNOWN
     bool keeps_checksums;      // BEGIN: parts and the whole are checked by the server by their CRC-32
     struct text metadata;      // S3's x-amz-meta-*: "name\0value\0" repeated, names in lower case; HEAD only
-    struct text token;         // LIST: of the next page; empty: this was the last. BEGIN: the upload
+    struct text token;         // LIST: of the next page; empty: this was the last. BEGIN: the upload. PARTS: of one of them
 };
 
 struct origin_entry { // of a listing; valid during the call
@@ -173,7 +174,7 @@ struct origin_request {
     uint32_t crc32;            // of the body; FINISH: of the whole object
     struct text source;        // COPY
     struct text source_match;  // COPY: only of this validator; empty: any. A server may not know that
-    struct text upload;        // PART, FINISH, FORGET
+    struct text upload;        // PART, FINISH, FORGET, PARTS
     uint32_t part;             // PART: from 1 to ORIGIN_PARTS_MAX
     const struct origin_part *parts; // FINISH: `part` of them, in order
     bool has_checksums;        // PART, FINISH: keeps_checksums of BEGIN's answer

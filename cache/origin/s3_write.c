@@ -41,6 +41,10 @@ void s3_write_query(const struct origin_request *r, struct buffer *query)
     case ORIGIN_FORGET:
         s3_append_parameter(query, "uploadId", r->upload);
         break;
+    case ORIGIN_PARTS:
+        s3_append_parameter(query, "max-parts", TEXT("1"));
+        s3_append_parameter(query, "uploadId", r->upload);
+        break;
     case ORIGIN_UPLOADS:
         s3_append_parameter(query, "encoding-type", TEXT("url"));
         s3_append_parameter(query, "prefix", r->key);
@@ -250,6 +254,15 @@ static enum fetch_verdict take_upload(struct origin_flight *flight, const struct
     return FETCH_END;
 }
 
+static enum fetch_verdict take_part_number(struct origin_flight *flight)
+{
+    char number[16] = "";
+    const struct listing_value values[] = {{"PartNumber", number, sizeof(number)}};
+    listing_read_values(buffer_text(&flight->body), values, 1);
+    answer_set(flight, &flight->answer.token, text_of(number));
+    return FETCH_END;
+}
+
 static bool take_etag(struct origin_flight *flight)
 {
     char etag[128] = "";
@@ -292,6 +305,8 @@ enum fetch_verdict s3_wrote(struct origin_flight *flight, const struct fetch_hea
         return check_taken(flight, h);
     case ORIGIN_BEGIN:
         return take_upload(flight, h);
+    case ORIGIN_PARTS:
+        return take_part_number(flight);
     case ORIGIN_FINISH:
     case ORIGIN_COPY:
         return judge_hidden(flight, h);

@@ -15,6 +15,7 @@ import socket
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
@@ -44,6 +45,7 @@ class Fault:
     reset: bool = False               # the connection, before an answer
     flip_sent: bool = False           # the first byte of the body on its way to the server
     lose_answer: bool = False         # the server does it, and nobody hears of it
+    then: Callable[[], object] | None = None # called when the request was read; of lose_answer, when the server has done it
 
     def fits(self, request: Request) -> bool:
         return request.method == self.method and (self.key is None or request.path.endswith(self.key)) and self.query in request.query
@@ -132,6 +134,8 @@ class S3Proxy:
                 request = _parse_request(head)
                 body = _read_body(reader, request.headers)
                 fault = self._take(request)
+                if fault and fault.then and not fault.lose_answer:
+                    fault.then()
                 if fault and fault.delay_s:
                     time.sleep(fault.delay_s)
                 if fault and fault.reset:
@@ -148,6 +152,8 @@ class S3Proxy:
                 server.sendall(head + body)
                 if fault and fault.lose_answer:
                     _read_head(answers)
+                    if fault.then:
+                        fault.then()
                     _reset(client)
                     return
                 if not self._relay(request, answers, client, fault):

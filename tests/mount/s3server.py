@@ -121,3 +121,10 @@ class VersityServer(S3Server):
 
     def environment(self) -> dict[str, str]:
         return {"ROOT_ACCESS_KEY": self.key, "ROOT_SECRET_KEY": self.secret}
+
+
+def whole(folder: Path) -> Any:
+    """A server that knows all of S3 that writing needs: versitygw, or where that isn't installed, the tests' own."""
+    from fakes3 import FakeS3
+
+    return VersityServer(folder) if versitygw() else FakeS3()

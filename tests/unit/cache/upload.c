@@ -24,6 +24,7 @@ struct server {
     bool keeps_checksums;
     int begin_status;            // of the first BEGIN; 0: 200
     int64_t uploads_unix_s[3];   // when those began that a listing has, "u0" and so on
+    const char *has_parts;       // which of them has; NULL: none
     uint32_t puts, begins;
 };
 
@@ -61,23 +62,32 @@ static bool is_a(const char *head, const char *method, const char *query)
     return strncmp(head, method, strlen(method)) == 0 && head[strlen(method)] == ' ' && strstr(head, query);
 }
 
+static void say_uploads(int fd, const struct server *s)
+{
+    BUFFER_CLEANUP list = {0};
+    buffer_append_string(&list, "<ListMultipartUploadsResult>");
+    for (int i = 0; i < 3; i++) {
+        char when[40];
+        time_t at = (time_t)s->uploads_unix_s[i];
+        struct tm tm;
+        strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%S.000Z", gmtime_r(&at, &tm));
+        buffer_format(&list, "<Upload><Key>key</Key><UploadId>u%d</UploadId><Initiated>%s</Initiated></Upload>", i, when);
+    }
+    buffer_append_string(&list, "</ListMultipartUploadsResult>");
+    say(fd, 200, "", list.data);
+}
+
 static bool answer(struct liar *l, int fd, const char *head, uint32_t number)
 {
     struct server *s = l->context;
     char fields[300];
     read_body(fd, head);
     if (is_a(head, "GET", "uploads=")) {
-        BUFFER_CLEANUP list = {0};
-        buffer_append_string(&list, "<ListMultipartUploadsResult>");
-        for (int i = 0; i < 3; i++) {
-            char when[40];
-            time_t at = (time_t)s->uploads_unix_s[i];
-            struct tm tm;
-            strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%S.000Z", gmtime_r(&at, &tm));
-            buffer_format(&list, "<Upload><Key>key</Key><UploadId>u%d</UploadId><Initiated>%s</Initiated></Upload>", i, when);
-        }
-        buffer_append_string(&list, "</ListMultipartUploadsResult>");
-        say(fd, 200, "", list.data);
+        say_uploads(fd, s);
+    } else if (is_a(head, "GET", "max-parts=")) {
+        bool has_parts = s->has_parts && strstr(head, s->has_parts);
+        say(fd, 200, "", has_parts ? "<ListPartsResult><Part><PartNumber>1</PartNumber></Part></ListPartsResult>"
+                                   : "<ListPartsResult/>");
     } else if (is_a(head, "POST", "?uploads=") && s->begins++ == 0 && s->begin_status) {
         say(fd, s->begin_status, "", "");
     } else if (is_a(head, "POST", "?uploads=")) {
@@ -168,10 +178,38 @@ static void drain(struct world *w)
         continue;
 }
 
-static void asked_for(struct world *w, uint32_t requests)
+static void has(struct world *w, const char *etag, uint64_t size_bytes)
 {
-    while (liar_requests(w->liar) < requests)
+    w->server.there = etag;
+    w->server.there_bytes = size_bytes;
+}
+
+// Written in parts to its end, and all that follows: how it ended.
+static int in_parts(struct world *w, struct upload_result *ret_result)
+{
+    struct upload *u = written(w, LARGE);
+    int r = ended(u, ret_result);
+    upload_close(u);
+    drain(w);
+    return r;
+}
+
+// The server has it, and doesn't answer as long as it is held.
+static void failed_while_it_is_sent(struct world *w)
+{
+    w->server.is_held = true;
+    struct upload *u = written(w, 10);
+    while (liar_requests(w->liar) < 1)
         usleep(1000);
+    upload_fail(u, -ETIMEDOUT, "it took too long");
+    upload_close(u);
+}
+
+static void fails_while_it_is_sent(struct world *w)
+{
+    failed_while_it_is_sent(w);
+    w->server.is_held = false;
+    drain(w);
 }
 
 // "PUT HEAD DELETE ": the methods, in order; "FORGET " of an upload.
@@ -194,30 +232,16 @@ static void what_failed_is_not_sent_again_and_somebody_elses_object_stays(void *
 {
     struct world *w = *state;
     w->server.put_status = 503;
-    w->server.is_held = true;
-    w->server.there = "\"another's\"";
-    w->server.there_bytes = 10;
-    struct upload *u = written(w, 10);
-    asked_for(w, 1);
-    upload_fail(u, -ETIMEDOUT, "it took too long");
-    w->server.is_held = false;
-    upload_close(u);
-    drain(w);
+    has(w, "\"another's\"", 10);
+    fails_while_it_is_sent(w);
     assert_string_equal(methods(w), "PUT HEAD ");
 }
 
 static void what_was_taken_after_it_failed_is_deleted_if_it_still_is_that(void **state)
 {
     struct world *w = *state;
-    w->server.is_held = true;
-    w->server.there = "\"one\"";
-    w->server.there_bytes = 10;
-    struct upload *u = written(w, 10);
-    asked_for(w, 1);
-    upload_fail(u, -ETIMEDOUT, "it took too long");
-    w->server.is_held = false;
-    upload_close(u);
-    drain(w);
+    has(w, "\"one\"", 10);
+    fails_while_it_is_sent(w);
     assert_string_equal(methods(w), "PUT HEAD DELETE ");
     assert_true(liar_has_field(w->liar->heads[2], "if-match:\"one\"\r\n"));
 }
@@ -225,15 +249,8 @@ static void what_was_taken_after_it_failed_is_deleted_if_it_still_is_that(void *
 static void what_was_replaced_since_it_failed_is_not_deleted(void **state)
 {
     struct world *w = *state;
-    w->server.is_held = true;
-    w->server.there = "\"two\"";
-    w->server.there_bytes = 10;
-    struct upload *u = written(w, 10);
-    asked_for(w, 1);
-    upload_fail(u, -ETIMEDOUT, "it took too long");
-    w->server.is_held = false;
-    upload_close(u);
-    drain(w);
+    has(w, "\"two\"", 10);
+    fails_while_it_is_sent(w);
     assert_string_equal(methods(w), "PUT HEAD ");
 }
 
@@ -241,13 +258,8 @@ static void a_new_object_of_the_name_waits_until_the_failed_one_is_gone(void **s
 {
     struct world *w = *state;
     struct upload_result result;
-    w->server.is_held = true;
-    w->server.there = "\"one\"";
-    w->server.there_bytes = 10;
-    struct upload *failed = written(w, 10);
-    asked_for(w, 1);
-    upload_fail(failed, -ETIMEDOUT, "it took too long");
-    upload_close(failed);
+    has(w, "\"one\"", 10);
+    failed_while_it_is_sent(w);
     struct upload *u = written(w, 10);
     w->server.is_held = false;
     assert_int_equal(ended(u, &result), 0);
@@ -262,12 +274,8 @@ static void an_object_of_the_same_size_is_not_taken_for_what_was_written(void **
     struct world *w = *state;
     struct upload_result result;
     w->server.finish_status = 404;
-    w->server.there = "\"old\"";
-    w->server.there_bytes = LARGE;
-    struct upload *u = written(w, LARGE);
-    assert_int_equal(ended(u, &result), -EIO);
-    upload_close(u);
-    drain(w);
+    has(w, "\"old\"", LARGE);
+    assert_int_equal(in_parts(w, &result), -EIO);
     assert_null(strstr(methods(w), "DELETE "));
 }
 
@@ -284,12 +292,9 @@ static void an_object_of_those_parts_is_what_was_written(void **state)
         snprintf(etag + 1 + 2 * i, 3, "%02x", hash[i]);
     strcat(etag, "-2\"");
     w->server.finish_status = 404;
-    w->server.there = etag;
-    w->server.there_bytes = LARGE;
-    struct upload *u = written(w, LARGE);
-    assert_int_equal(ended(u, &result), 0);
+    has(w, etag, LARGE);
+    assert_int_equal(in_parts(w, &result), 0);
     assert_string_equal(result.validator, etag);
-    upload_close(u);
 }
 
 static void what_the_server_said_is_whole_is_so_whatever_is_heard_of_it_later(void **state)
@@ -297,10 +302,8 @@ static void what_the_server_said_is_whole_is_so_whatever_is_heard_of_it_later(vo
     struct world *w = *state;
     struct upload_result result;
     w->server.head_status = 400;
-    struct upload *u = written(w, LARGE);
-    assert_int_equal(ended(u, &result), 0);
+    assert_int_equal(in_parts(w, &result), 0);
     assert_string_equal(result.validator, "\"end\"");
-    upload_close(u);
 }
 
 static void bytes_that_were_synced_early_are_summed_once(void **state)
@@ -342,27 +345,38 @@ static const char *forgotten(struct world *w)
     return all;
 }
 
+// A life begins that finds a record of an upload without a name, and uploads of its key.
+static void recover(struct world *w, int64_t begun_unix_s, const int64_t uploads_unix_s[3])
+{
+    struct upload_record record = {origin_identity(w->origin), TEXT("key"), TEXT(""), begun_unix_s * NS_PER_S};
+    assert_int_equal(upload_record_write(w->folder, 1, &record), 0);
+    memcpy(w->server.uploads_unix_s, uploads_unix_s, sizeof(w->server.uploads_unix_s));
+    uploads_recover(w->uploads, w->origin);
+    drain(w);
+}
+
 static void of_a_record_without_a_name_only_what_began_in_its_time_is_forgotten(void **state)
 {
     struct world *w = *state;
     int64_t now_s = clock_unix_ns() / NS_PER_S, begun_s = now_s - 3000;
-    struct upload_record record = {origin_identity(w->origin), TEXT("key"), TEXT(""), begun_s * NS_PER_S};
-    assert_int_equal(upload_record_write(w->folder, 1, &record), 0);
-    memcpy(w->server.uploads_unix_s, (int64_t[]){begun_s + 1, begun_s + 1000, now_s + 5}, sizeof(int64_t[3]));
-    uploads_recover(w->uploads, w->origin);
-    drain(w);
+    recover(w, begun_s, (int64_t[]){begun_s + 1, begun_s + 1000, now_s + 5});
     assert_string_equal(forgotten(w), "u0");
+}
+
+static void what_has_parts_is_not_the_one_whose_name_was_never_heard(void **state)
+{
+    struct world *w = *state;
+    int64_t begun_s = clock_unix_ns() / NS_PER_S - 3000;
+    w->server.has_parts = "u1";
+    recover(w, begun_s, (int64_t[]){begun_s + 1, begun_s + 1, begun_s + 1});
+    assert_string_equal(forgotten(w), "u0u2");
 }
 
 static void what_this_life_begins_is_not_taken_for_an_earlier_ones(void **state)
 {
     struct world *w = *state;
     int64_t now_s = clock_unix_ns() / NS_PER_S;
-    struct upload_record record = {origin_identity(w->origin), TEXT("key"), TEXT(""), (now_s - 1) * NS_PER_S};
-    assert_int_equal(upload_record_write(w->folder, 1, &record), 0);
-    memcpy(w->server.uploads_unix_s, (int64_t[]){now_s + 1, now_s + 2, now_s + 3}, sizeof(int64_t[3]));
-    uploads_recover(w->uploads, w->origin);
-    drain(w);
+    recover(w, now_s - 1, (int64_t[]){now_s + 1, now_s + 2, now_s + 3});
     assert_string_equal(forgotten(w), "");
 }
 
@@ -373,12 +387,8 @@ static void an_upload_that_was_begun_twice_leaves_nothing(void **state)
     int64_t now_s = clock_unix_ns() / NS_PER_S;
     w->server.begin_status = 503;
     memcpy(w->server.uploads_unix_s, (int64_t[]){now_s - 1000, now_s, now_s + 1000}, sizeof(int64_t[3]));
-    w->server.there = "\"end\"";
-    w->server.there_bytes = LARGE;
-    struct upload *u = written(w, LARGE);
-    assert_int_equal(ended(u, &result), 0);
-    upload_close(u);
-    drain(w);
+    has(w, "\"end\"", LARGE);
+    assert_int_equal(in_parts(w, &result), 0);
     assert_string_equal(forgotten(w), "u1");
 }
 
@@ -395,6 +405,7 @@ int main(void)
         of_a_server(an_object_of_those_parts_is_what_was_written),
         of_a_server(what_the_server_said_is_whole_is_so_whatever_is_heard_of_it_later),
         of_a_server(of_a_record_without_a_name_only_what_began_in_its_time_is_forgotten),
+        of_a_server(what_has_parts_is_not_the_one_whose_name_was_never_heard),
         of_a_server(what_this_life_begins_is_not_taken_for_an_earlier_ones),
         of_a_server(an_upload_that_was_begun_twice_leaves_nothing),
         of_a_server(bytes_that_were_synced_early_are_summed_once),

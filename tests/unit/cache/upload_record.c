@@ -80,10 +80,20 @@ static void half_a_record_is_none_and_goes(void **state)
     assert_int_equal(access(path, F_OK), -1);
 }
 
+static void a_time_that_can_not_be_is_no_record(void **state)
+{
+    struct upload_record r = {TEXT("s3://host/bucket"), TEXT("key"), TEXT(""), INT64_MAX};
+    struct found f = {0};
+    assert_int_equal(upload_record_write(folder, 7, &r), 0);
+    assert_int_equal(upload_records(folder, keep, &f), 0);
+    assert_int_equal(f.count, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(what_was_recorded_is_found_until_it_is_removed, folder_make, folder_remove),
+        cmocka_unit_test_setup_teardown(a_time_that_can_not_be_is_no_record, folder_make, folder_remove),
         cmocka_unit_test_setup_teardown(half_a_record_is_none_and_goes, folder_make, folder_remove),
     };
     return run_group(tests);
