@@ -64,7 +64,7 @@ struct cache_options {
     uint64_t window_bytes;      // the most that is read ahead for one handle (64 MiB); 0: nothing
     uint64_t folder_bytes;      // the most that is fetched ahead of files not opened yet, for each of
                                 // the series (see below); 0: nothing
-    uint32_t flights;           // ranges asked of origins at once (an origin has limits of its own)
+    uint32_t flights;           // ranges asked of one endpoint at once (which has limits of its own)
     uint32_t idle_objects;      // kept in memory after their last close
     int64_t limit_ns;           // the most a request to an origin may take, with its retries
     bool refuse_mismatch;       // an object that isn't what its checksum says: -EREMOTEIO. Else it is

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // flight.c: making flights, their turns, their ends. What happens while one flies: flight_data.c.
+// 1. Each endpoint has a lane of its own: flights that wait for one that doesn't answer are in nobody else's way.
 #include "cache/flight.h"
 
 #include <errno.h>
@@ -19,14 +20,23 @@
 
 TAILQ_HEAD(flight_queue, flight);
 
+// Those to one endpoint.
+struct flight_lane {
+    const struct endpoint *endpoint;
+    struct flight_lane *next;
+    // under the flights' lock
+    uint32_t flying;
+    struct flight_queue queues[ORIGIN_PRIORITIES];
+};
+
 struct flights {
     struct lock lock;
-    uint32_t limit;
+    uint32_t limit; // of a lane
     // under lock
+    struct flight_lane *lanes;
     uint32_t flying;
     uint32_t landing; // have landed, but their thread is still busy with it
     uint32_t queued;
-    struct flight_queue queues[ORIGIN_PRIORITIES];
     pthread_cond_t landed;
 };
 
@@ -36,14 +46,17 @@ struct flights *flights_new(uint32_t limit)
     lock_init(&f->lock, LOCK_RANK_FLIGHTS, "flights");
     condition_init(&f->landed);
     f->limit = limit ? limit : 1;
-    for (int i = 0; i < ORIGIN_PRIORITIES; i++)
-        TAILQ_INIT(&f->queues[i]);
     return f;
 }
 
 void flights_free(struct flights *f)
 {
     check(f->flying == 0 && f->queued == 0);
+    while (f->lanes) {
+        struct flight_lane *lane = f->lanes;
+        f->lanes = lane->next;
+        free(lane);
+    }
     pthread_cond_destroy(&f->landed);
     lock_release_memory(&f->lock);
     free(f);
@@ -94,10 +107,24 @@ static void flight_free(struct flight *f)
 
 // ---- the queue
 
+static struct flight_lane *lane_of(struct flights *all, const struct endpoint *endpoint)
+{
+    for (struct flight_lane *lane = all->lanes; lane; lane = lane->next)
+        if (lane->endpoint == endpoint)
+            return lane;
+    struct flight_lane *lane = new_struct(struct flight_lane);
+    *lane = (struct flight_lane){.endpoint = endpoint, .next = all->lanes};
+    for (int i = 0; i < ORIGIN_PRIORITIES; i++)
+        TAILQ_INIT(&lane->queues[i]);
+    return all->lanes = lane;
+}
+
 static void queue_add(struct flights *all, struct flight *f)
 {
     lock_scope(&all->lock);
-    TAILQ_INSERT_TAIL(&all->queues[f->priority], f, queued);
+    if (!f->lane)
+        f->lane = lane_of(all, origin_endpoint(f->entry->origin));
+    TAILQ_INSERT_TAIL(&f->lane->queues[f->priority], f, queued);
     f->is_queued = true;
     all->queued++;
 }
@@ -108,7 +135,7 @@ static bool queue_remove(struct flights *all, struct flight *f)
     lock_scope(&all->lock);
     if (!f->is_queued)
         return false;
-    TAILQ_REMOVE(&all->queues[f->priority], f, queued);
+    TAILQ_REMOVE(&f->lane->queues[f->priority], f, queued);
     f->is_queued = false;
     all->queued--;
     pthread_cond_signal(&all->landed);
@@ -120,25 +147,26 @@ static struct flight *queue_take(struct flights *all)
 {
     lock_scope(&all->lock);
     struct flight *f = NULL;
-    if (all->flying >= all->limit)
-        return NULL;
-    for (int i = 0; i < ORIGIN_PRIORITIES && !f; i++)
-        f = TAILQ_FIRST(&all->queues[i]);
+    for (struct flight_lane *lane = all->lanes; lane && !f; lane = lane->next)
+        for (int i = 0; i < ORIGIN_PRIORITIES && !f && lane->flying < all->limit; i++)
+            f = TAILQ_FIRST(&lane->queues[i]);
     if (!f)
         return NULL;
-    TAILQ_REMOVE(&all->queues[f->priority], f, queued);
+    TAILQ_REMOVE(&f->lane->queues[f->priority], f, queued);
     f->is_queued = false;
     all->queued--;
     all->flying++;
+    f->lane->flying++;
     metric_add(METRIC_FLIGHTS, 1);
     return f;
 }
 
-static void flying_ended(struct flights *all)
+static void flying_ended(struct flights *all, struct flight_lane *lane)
 {
     metric_add(METRIC_FLIGHTS, -1);
     lock_scope(&all->lock);
     all->flying--;
+    lane->flying--;
     all->landing++;
 }
 
@@ -418,8 +446,9 @@ void flights_launch(struct cache *c)
     while ((f = queue_take(c->flights))) {
         if (flight_start(f))
             continue;
+        struct flight_lane *lane = f->lane;
         flight_free(f);
-        flying_ended(c->flights);
+        flying_ended(c->flights, lane);
         landing_ended(c->flights);
     }
 }
@@ -432,8 +461,9 @@ void flight_end(struct flight *f, bool is_good)
 void flight_landed(struct flight *f)
 {
     struct cache *c = f->entry->cache;
+    struct flight_lane *lane = f->lane;
     flight_free(f);
-    flying_ended(c->flights);
+    flying_ended(c->flights, lane);
     flights_launch(c);
     landing_ended(c->flights); // the cache may be gone from here on
 }

@@ -46,6 +46,7 @@ struct flight {
     int64_t stopped_ns;            // since when it stands at asked_end; 0: it doesn't
     int64_t stood_ns;              // how long it stood, in sum
     TAILQ_ENTRY(flight) of_entry;
+    struct flight_lane *lane;      // set when it is queued first
     // under the flights' lock
     bool is_queued;
     TAILQ_ENTRY(flight) queued;
@@ -56,7 +57,7 @@ struct flight_list {
     struct flight *first;
 };
 
-// All flights of a cache: so many at once, by priority.
+// All flights of a cache: so many at once to each endpoint, by priority.
 struct flights *flights_new(uint32_t limit);
 void flights_free(struct flights *f); // none may be left
 void flights_status(struct flights *f, uint32_t *ret_flying, uint32_t *ret_queued);

@@ -12,6 +12,10 @@
 #include "fs/privilege.h"
 #include "fs/space/space.h"
 
+// Reads that the kernel has under way at once, all files of the mount together; by itself it would have 12, and a few
+// readers of a server that doesn't answer would hold up all others. Who waits is parked, and has a place in the state.
+#define BACKGROUND_MAX 768
+
 // The capabilities of the first life are kept for all: a feature that a later version would like
 // needs a new mount. A configured mount may hold homes one day, whose ACLs need theirs from the start.
 // Not ATOMIC_O_TRUNC: a truncation is a setattr of its own, which is charged. Without locks=backing the kernel keeps
@@ -41,6 +45,7 @@ static void handle_init(void *userdata, struct fuse_conn_info *conn)
     }
     conn->want_ext = want;
     conn->max_backing_stack_depth = fs->options->stack_over ? 0 : 1;
+    conn->max_background = BACKGROUND_MAX;
     if (want & FUSE_CAP_PASSTHROUGH) {
         atomic_store(&fs->is_passthrough, true);
     } else if (!fs->passthrough_why) {

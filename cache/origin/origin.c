@@ -115,9 +115,14 @@ bool origin_is_local(const struct origin *o)
     return o->ops->is_local;
 }
 
+const struct endpoint *origin_endpoint(const struct origin *o)
+{
+    return atomic_load_explicit(&o->endpoint, memory_order_acquire);
+}
+
 int64_t origin_latency_ns(const struct origin *o)
 {
-    return endpoint_latency_ns(atomic_load_explicit(&o->endpoint, memory_order_acquire));
+    return endpoint_latency_ns(origin_endpoint(o));
 }
 
 // ---- one request

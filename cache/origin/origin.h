@@ -23,6 +23,7 @@
 #include "base/text.h"
 
 struct fetchers; // fetcher.h
+struct endpoint; // likewise
 struct origin;
 struct origin_flight;
 
@@ -72,6 +73,9 @@ struct text origin_identity(const struct origin *o);
 bool origin_can_list(const struct origin *o); // else LIST is -EOPNOTSUPP
 bool origin_can_write(const struct origin *o); // else what changes something is
 bool origin_is_local(const struct origin *o); // bytes are had without a network
+// Who answers for it, for telling whose trouble is whose: origins at one server have the same. Lives as long as the
+// fetchers.
+const struct endpoint *origin_endpoint(const struct origin *o);
 // What it took lately until an answer began, at best; 0: unknown, or without a network.
 int64_t origin_latency_ns(const struct origin *o);
 

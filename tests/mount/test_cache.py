@@ -240,6 +240,35 @@ def test_a_server_that_never_answers_is_etimedout_within_the_limit(far, mount):
         far.server.resume()
 
 
+def test_a_server_that_never_answers_keeps_nobody_from_another(far, mount, place):
+    """More readers of it than there may be requests to one server, and than the kernel lets wait by itself."""
+    near = Far(place / f"far{next(_numbers)}")
+    try:
+        far.put("f", data_of(40 * MIB))
+        data = near.put("f", data_of(8 * MIB, seed=2))
+        config = place / f"two-{near.bucket.parent.name}.yaml"
+        spaces = [f"  {name}: {{kind: s3, source: 's3://bucket', endpoint: '{f.proxy.url}', access_key: {f.server.key},"
+                  f" secret_key: '{f.server.secret}', region: us-east-1}}\n" for name, f in (("far", far), ("near", near))]  # fmt: skip
+        config.write_text("spaces:\n" + "".join(spaces))
+        m = mount("two", config=config, refresh=None, connections=4, timeout="40s")
+        os.stat(m / "far/f")
+        far.server.pause()
+        waiting = [subprocess.Popen(["dd", f"if={m / 'far/f'}", "of=/dev/null", "bs=1M", "count=1", f"skip={i}"], stderr=subprocess.DEVNULL)
+                   for i in range(40)]  # fmt: skip
+        try:
+            eventually(lambda: m.status()["cache"]["flights_queued"] > 0 and m.counters()["waiters"] >= 16, 5 * SLACK)
+            assert (m / "near/f").read_bytes() == data
+            assert all(p.poll() is None for p in waiting), "the other one's readers were waited for"
+        finally:
+            for p in waiting:
+                p.kill()
+            far.server.resume()
+            for p in waiting:
+                p.wait()
+    finally:
+        near.end()
+
+
 def test_a_storm_of_errors_is_ridden_out(far, mount):
     data = far.put("f", data_of(16 * MIB))
     m = mount("s3://bucket", **far.options())

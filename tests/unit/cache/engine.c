@@ -126,6 +126,43 @@ static void thirty_two_readers_of_a_cold_object_fetch_each_byte_once(void **stat
     assert_int_equal(counted(w).bytes, 8 * MIB + 1);
 }
 
+// ---- several origins
+
+#define DEAD_READERS 8 // more than may fly to one endpoint
+
+static void an_origin_that_does_not_answer_keeps_nobody_from_another(void **state)
+{
+    struct world *w = *state;
+    struct origin *dead = NULL;
+    w->options.flights = DEAD_READERS / 2;
+    world_restart(w);
+    assert_int_equal(origin_open(w->fetchers, "memory://dead", &(struct origin_options){0}, &dead, NULL, NULL), 0);
+    origin_memory_hold(dead, true);
+    struct object object = listed(w, "far", 64 * MIB, "\"1\"", clock_unix_ns());
+    object.origin = dead;
+    struct cached *h = NULL;
+    assert_int_equal(open_object(w, &object, &h), 0);
+    struct patient waiting[DEAD_READERS] = {0};
+    struct cache_want wants[DEAD_READERS] = {0};
+    for (int i = 0; i < DEAD_READERS; i++) {
+        struct cached_view v;
+        waiting[i] = (struct patient){.waiter.ready = patient_ready, .mutex = PTHREAD_MUTEX_INITIALIZER,
+                                      .changed = PTHREAD_COND_INITIALIZER};
+        assert_int_equal(cached_read(h, (i * 37 % 60 + 1) * (int64_t)MIB, 1, &v, &wants[i]), -EINPROGRESS);
+        assert_int_equal(cache_ask(w->cache, &wants[i], &waiting[i].waiter), -EINPROGRESS);
+    }
+    world_put(w, "near", 1, 2 * MIB);
+    struct cached *near = opened(w, "near");
+    assert_true(reads_right(w, near, 1, 0, MIB));
+    for (int i = 0; i < DEAD_READERS; i++) {
+        assert_true(cache_cancel(w->cache, &wants[i], &waiting[i].waiter)); // they were waiting all the time
+        cache_want_release(&wants[i]);
+    }
+    cached_close(near);
+    cached_close(h);
+    origin_unref(dead);
+}
+
 // ---- versions
 
 static void a_replaced_object_is_stale_for_who_has_it_open_and_new_for_who_opens_it(void **state)
@@ -432,6 +469,7 @@ int main(void)
         test_in_world(random_reads_fetch_a_block_each),
         test_in_world(a_file_read_through_is_fetched_once_by_few_requests),
         test_in_world(thirty_two_readers_of_a_cold_object_fetch_each_byte_once),
+        test_in_world(an_origin_that_does_not_answer_keeps_nobody_from_another),
         test_in_world(a_replaced_object_is_stale_for_who_has_it_open_and_new_for_who_opens_it),
         test_in_world(a_newer_listing_replaces_what_is_here),
         test_in_world(an_outdated_listing_is_found_out_once),
