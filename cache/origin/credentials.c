@@ -2,8 +2,11 @@
 // credentials: one set is there, or is being fetched, or there is none and a reason.
 // 1. A set that is good for a while is given out while its successor is fetched: nobody waits for a renewal but those
 //    whose set has run out.
-// 2. Fetching that failed is not tried again for a while (CREDENTIALS_PAUSE_NS): the reason is given instead.
-// 3. Secrets' memory is wiped when the last reference goes.
+// 2. What brought nothing better is not tried again for a while: after a failure CREDENTIALS_PAUSE_NS, the reason is given
+//    instead; after a set that soon expires a quarter of what is left of it; after one that was asked for because its
+//    predecessor was refused, as it may well be the same.
+// 3. The same answer is the same set: who remembers that it was refused finds it again.
+// 4. Secrets' memory is wiped when the last reference goes.
 #include "cache/origin/credentials.h"
 
 #include <errno.h>
@@ -109,16 +112,34 @@ static int64_t left_ns(const struct credential_set *set)
     return set->expires_unix_ns == INT64_MAX ? INT64_MAX : set->expires_unix_ns - clock_unix_ns();
 }
 
+static bool is_same(const struct credential_set *a, const struct credential_set *b)
+{
+    return strcmp(a->key_id, b->key_id) == 0 && strcmp(a->secret, b->secret) == 0 && strcmp(a->token, b->token) == 0;
+}
+
+// See 2. Under the lock.
+static int64_t pause_ns(const struct credentials *c)
+{
+    int64_t left = c->set ? left_ns(c->set) : 0;
+    if (!c->why && !c->is_refused && left >= CREDENTIALS_EARLY_NS)
+        return 0;
+    return !c->why && left < CREDENTIALS_EARLY_NS && left / 4 > CREDENTIALS_PAUSE_NS ? left / 4 : CREDENTIALS_PAUSE_NS;
+}
+
 // Under the lock.
 static void credentials_take(struct credentials *c, struct credential_set *set, char *why)
 {
-    if (set) {
+    free(c->why);
+    c->why = why;
+    if (set && c->set && is_same(c->set, set) && c->set->expires_unix_ns == set->expires_unix_ns) {
+        credential_set_unref(set);
+    } else if (set) {
         credential_set_unref(c->set);
         c->set = set;
     }
-    free(c->why);
-    c->why = why;
-    c->why_until_ns = why ? clock_ns() + CREDENTIALS_PAUSE_NS : 0;
+    c->again_ns = clock_ns() + pause_ns(c);
+    if (set)
+        c->is_refused = false;
     c->is_wanted = false;
     while (c->waiters) {
         struct fetch *f = c->waiters->fetch;
@@ -190,12 +211,14 @@ int credentials_get(struct credentials *c, struct credentials_waiter *w, struct 
                     char **ret_why)
 {
     lock_scope(&c->lock);
-    int64_t left = c->set ? left_ns(c->set) : 0;
-    bool is_pausing = c->why && clock_ns() < c->why_until_ns;
+    struct credential_set *set = c->is_refused ? NULL : c->set;
+    int64_t left = set ? left_ns(set) : 0;
+    bool is_pausing = clock_ns() < c->again_ns;
     if (is_fetched(c->kind) && left < CREDENTIALS_EARLY_NS && !c->is_wanted && !is_pausing && !credentials_want(c))
         return origin_fail(-EACCES, ret_why, "there is no thread to fetch credentials");
-    if (c->set && (left > CREDENTIALS_LAST_NS || !is_fetched(c->kind))) {
-        *ret_set = credential_set_ref(c->set);
+    // The last seconds are for those who can't wait for others.
+    if (set && (left > (c->is_wanted ? CREDENTIALS_LAST_NS : 0) || !is_fetched(c->kind))) {
+        *ret_set = credential_set_ref(set);
         return 0;
     }
     if (c->is_wanted) {
@@ -203,7 +226,8 @@ int credentials_get(struct credentials *c, struct credentials_waiter *w, struct 
             waiter_add(c, w);
         return -EINPROGRESS;
     }
-    return origin_fail(-EACCES, ret_why, "no credentials: %s", c->why ? c->why : "none were found");
+    const char *none = set ? "those that are given have expired" : "none were found";
+    return origin_fail(-EACCES, ret_why, "no credentials: %s", c->why ? c->why : none);
 }
 
 bool credentials_refused(struct credentials *c, const struct credential_set *set)
@@ -215,18 +239,16 @@ bool credentials_refused(struct credentials *c, const struct credential_set *set
         struct credential_set *now = NULL;
         if (credentials_read_files(c, &now, NULL) < 0)
             return false;
-        bool is_other = strcmp(now->key_id, set->key_id) != 0 || strcmp(now->secret, set->secret) != 0 ||
-                        strcmp(now->token, set->token) != 0;
+        bool is_other = !is_same(now, set);
         if (is_other)
             credentials_take(c, now, NULL);
         else
             credential_set_unref(now);
         return is_other;
     }
-    if (!is_fetched(c->kind) || (c->why && clock_ns() < c->why_until_ns))
+    if (!is_fetched(c->kind) || clock_ns() < c->again_ns)
         return false;
-    credential_set_unref(c->set); // so that it is waited for
-    c->set = NULL;
+    c->is_refused = true; // so that others are waited for
     return c->is_wanted || credentials_want(c);
 }
 

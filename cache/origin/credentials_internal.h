@@ -36,8 +36,9 @@ struct credentials {
     struct lock lock;
     pthread_cond_t changed;
     struct credential_set *set;           // or NULL
+    bool is_refused;                      // by the server, and others are asked for
     char *why;                            // there are none now
-    int64_t why_until_ns;                 // and nobody is asked again before
+    int64_t again_ns;                     // nobody is asked before
     bool is_wanted;                       // by the thread: fetch them
     bool has_thread;
     struct credentials_waiter *waiters;

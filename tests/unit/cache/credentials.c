@@ -280,6 +280,96 @@ static void a_program_that_fails_is_not_asked_again_at_once(void **state)
     assert_int_equal(credentials_get(c, NULL, &set, NULL), -EACCES); // not -EINPROGRESS
 }
 
+// Of a program that gives `keys` and counts how often it was asked.
+static struct credentials *counted(struct world *w)
+{
+    char keys[80], count[80];
+    snprintf(keys, sizeof(keys), "KEYS=%s/keys", w->folder);
+    snprintf(count, sizeof(count), "COUNT=%s/count", w->folder);
+    write_file(w, "count", "");
+    write_file(w, ".aws/config",
+               "[profile asked]\ncredential_process=/bin/sh -c 'echo >>\"$COUNT\"; cat \"$KEYS\"'\n");
+    const char *environment[] = {w->home, keys, count, "PATH=/bin:/usr/bin", NULL};
+    const struct origin_options options = {.environment = environment};
+    struct profile_settings settings = {0};
+    struct credentials *c = NULL;
+    assert_int_equal(credentials_open(w->fetchers, &(struct credentials_wish){.options = &options, .profile = "asked"},
+                                      &c, &settings, NULL),
+                     0);
+    profile_settings_release(&settings);
+    return c;
+}
+
+static int64_t times_asked(struct world *w)
+{
+    char path[80];
+    struct stat st;
+    snprintf(path, sizeof(path), "%s/count", w->folder);
+    assert_int_equal(stat(path, &st), 0);
+    return st.st_size;
+}
+
+static void keys_expire_in(struct world *w, const char *id, int64_t seconds)
+{
+    char text[256], when[CLOCK_ISO_BYTES];
+    clock_format_iso(clock_unix_ns() + seconds * NS_PER_S, when);
+    snprintf(text, sizeof(text), "{\"Version\":1,\"AccessKeyId\":\"%s\",\"SecretAccessKey\":\"s\",\"Expiration\":\"%s\"}",
+             id, when);
+    write_file(w, "keys", text);
+}
+
+static struct credential_set *got(struct credentials *c)
+{
+    struct credential_set *set = NULL;
+    int error;
+    while ((error = credentials_get(c, NULL, &set, NULL)) == -EINPROGRESS)
+        usleep(1000);
+    assert_int_equal(error, 0);
+    return set;
+}
+
+static void who_gives_keys_that_soon_expire_is_not_asked_again_and_again(void **state)
+{
+    struct world *w = *state;
+    cleanup(cleanup_credentials_close) struct credentials *c = counted(w);
+    keys_expire_in(w, "first", 200);
+    for (int i = 0; i < 50; i++, usleep(2000))
+        credential_set_unref(got(c));
+    assert_in_range(times_asked(w), 1, 2);
+}
+
+static void keys_in_their_last_seconds_are_used_and_expired_ones_are_not(void **state)
+{
+    struct world *w = *state;
+    cleanup(cleanup_credentials_close) struct credentials *c = counted(w);
+    keys_expire_in(w, "first", 12);
+    for (int i = 0; i < 20; i++, usleep(2000))
+        credential_set_unref(got(c));
+    assert_in_range(times_asked(w), 1, 2);
+    cleanup(cleanup_credentials_close) struct credentials *late = counted(w);
+    keys_expire_in(w, "first", -1);
+    struct credential_set *set;
+    cleanup(cleanup_free) char *why = NULL;
+    while (credentials_get(late, NULL, &set, NULL) == -EINPROGRESS)
+        usleep(1000);
+    assert_int_equal(credentials_get(late, NULL, &set, &why), -EACCES);
+    assert_non_null(strstr(why, "have expired"));
+    assert_in_range(times_asked(w), 1, 2);
+}
+
+static void the_same_keys_after_a_refusal_are_known_to_be_the_same(void **state)
+{
+    struct world *w = *state;
+    cleanup(cleanup_credentials_close) struct credentials *c = counted(w);
+    keys_expire_in(w, "first", 7200);
+    cleanup(cleanup_credential_set_unref) struct credential_set *first = got(c);
+    assert_true(credentials_refused(c, first));
+    cleanup(cleanup_credential_set_unref) struct credential_set *second = got(c);
+    assert_ptr_equal(first, second);
+    assert_false(credentials_refused(c, second)); // not asked again at once
+    assert_int_equal(times_asked(w), 2);
+}
+
 static void keys_in_a_file_that_changed_are_taken_when_the_old_ones_are_refused(void **state)
 {
     struct world *w = *state;
@@ -322,6 +412,9 @@ int main(void)
         world_test(a_program_gives_keys_and_is_asked_again_when_they_are_refused),
         world_test(a_program_named_by_a_file_that_others_can_write_is_not_run),
         world_test(a_program_that_fails_is_not_asked_again_at_once),
+        world_test(who_gives_keys_that_soon_expire_is_not_asked_again_and_again),
+        world_test(keys_in_their_last_seconds_are_used_and_expired_ones_are_not),
+        world_test(the_same_keys_after_a_refusal_are_known_to_be_the_same),
         world_test(keys_in_a_file_that_changed_are_taken_when_the_old_ones_are_refused),
         world_test(keys_are_only_asked_of_this_machine_or_over_tls),
     };
