@@ -40,6 +40,7 @@ struct block_store;
 struct object {
     struct origin *origin;
     struct text key;
+    struct text version;     // its id at the origin, where it is an object of its own besides the key's present one; or empty
     int64_t size_bytes;      // OBJECT_SIZE_UNKNOWN; a hint unless `validator` is given
     struct text validator;   // as a listing or HEAD of the origin said it (an ETag, with its quotes);
                              // empty: unknown

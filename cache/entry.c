@@ -26,6 +26,10 @@ void object_identity(const struct object *object, uint8_t ret_identity[16])
     buffer_append_text(&bytes, origin_identity(object->origin));
     buffer_append_byte(&bytes, 0);
     buffer_append_text(&bytes, object->key);
+    if (object->version.size_bytes) {
+        buffer_append_byte(&bytes, 0);
+        buffer_append_text(&bytes, object->version);
+    }
     hash128(bytes.data, bytes.size_bytes, ret_identity);
 }
 
@@ -127,7 +131,7 @@ bool entry_is_failing(const struct cache_entry *e)
 
 // ---- lives
 
-static struct cache_entry *entry_new(struct cache *c, struct origin *origin, struct text key,
+static struct cache_entry *entry_new(struct cache *c, struct origin *origin, struct text key, struct text version_id,
                                      const uint8_t identity[16])
 {
     struct cache_entry *e = new_struct(struct cache_entry);
@@ -137,6 +141,8 @@ static struct cache_entry *entry_new(struct cache *c, struct origin *origin, str
     e->origin = origin_ref(origin);
     e->key = memory_copy(key.data, key.size_bytes);
     e->key_text = (struct text){e->key, key.size_bytes};
+    e->version_id = memory_copy(version_id.data, version_id.size_bytes);
+    e->version_id_text = (struct text){e->version_id, version_id.size_bytes};
     atomic_init(&e->references, 1);
     lock_init(&e->lock, LOCK_RANK_ENTRY, "entry");
     TAILQ_INIT(&e->flights);
@@ -154,6 +160,7 @@ static void entry_free(struct cache_entry *e)
     origin_unref(e->origin);
     lock_release_memory(&e->lock);
     free(e->key);
+    free(e->version_id);
     free(e->validator);
     free(e->checksum);
     free(e->why);
@@ -270,7 +277,7 @@ static struct cache_entry *entry_list(struct cache_entry *e)
 // What is known of an object whose old version died at its origin: that listings from before are outdated.
 static void successor_make(struct cache_entry *e)
 {
-    struct cache_entry *next = entry_new(e->cache, e->origin, e->key_text, e->identity);
+    struct cache_entry *next = entry_new(e->cache, e->origin, e->key_text, e->version_id_text, e->identity);
     next->disproved_unix_ns = clock_unix_ns();
     entry_unref(entry_list(next));
 }
@@ -450,7 +457,7 @@ static bool entry_agrees(struct cache_entry *e, const struct object *object)
 static struct cache_entry *entry_outdated(struct cache *c, const struct object *object,
                                           const uint8_t identity[16])
 {
-    struct cache_entry *e = entry_new(c, object->origin, object->key, identity);
+    struct cache_entry *e = entry_new(c, object->origin, object->key, object->version, identity);
     const struct version said = version_of_object(object);
     lock_scope(&e->lock);
     version_set(e, &said);
@@ -492,7 +499,7 @@ static void entry_reattach(struct cache_entry *e)
 static struct cache_entry *entry_make(struct cache *c, const struct object *object,
                                       const uint8_t identity[16])
 {
-    struct cache_entry *e = entry_new(c, object->origin, object->key, identity);
+    struct cache_entry *e = entry_new(c, object->origin, object->key, object->version, identity);
     struct stored *s = NULL;
     if (!c->has_store || block_store_find(c->store, identity, &s) < 0)
         return entry_list(e);

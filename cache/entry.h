@@ -53,6 +53,8 @@ struct cache_entry {
     struct origin *origin; // a reference
     char *key;
     struct text key_text;
+    char *version_id;      // where it is an object of its own (struct object's `version`)
+    struct text version_id_text;
 
     atomic_uint references; // to 0 and from 0 under the cache's lock only
     // under the cache's lock

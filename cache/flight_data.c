@@ -288,6 +288,7 @@ void flight_request(struct flight *f, int64_t deadline_ns)
         .verb = f->count ? ORIGIN_GET : ORIGIN_HEAD,
         .priority = f->priority,
         .key = e->key_text,
+        .version = e->version_id_text,
         .offset = (uint64_t)f->first * CACHE_BLOCK_BYTES,
         .size_bytes = (uint64_t)f->count * CACHE_BLOCK_BYTES,
         .deadline_ns = deadline_ns,

@@ -13,6 +13,7 @@
 #include <sys/mount.h>
 
 #include "base/doc.h"
+#include "base/clock.h"
 #include "base/hash.h"
 #include "config.h"
 #include "fs/options_daemon.h"
@@ -323,6 +324,25 @@ static int check_locks(const struct options *o, char **ret_why)
     return 0;
 }
 
+// A bucket at a time is looked at, and only what is over is sure.
+static int check_past(const struct options *o, char **ret_why)
+{
+    for (uint32_t i = 0; i < o->space_count; i++) {
+        const struct space_options *s = &o->spaces[i];
+        char text[CLOCK_ISO_BYTES];
+        if (!s->version_at_unix_ns || (s->kind != SPACE_S3 && o->is_configured))
+            continue;
+        clock_format_iso(s->version_at_unix_ns, text);
+        const char *wrong = s->kind != SPACE_S3                        ? "is no bucket, which alone has versions"
+                            : s->write != WRITE_OFF                    ? "can't be written to as it was (option write)"
+                            : s->version_at_unix_ns > clock_unix_ns()  ? "isn't known at a time that is still to come"
+                                                                       : NULL;
+        if (wrong)
+            return why(ret_why, -EINVAL, "option version_at=%s: %s %s", text, s->source, wrong);
+    }
+    return 0;
+}
+
 static int understand(struct command *c, struct options *o, struct space_options *standard,
                       char **ret_why)
 {
@@ -342,6 +362,8 @@ static int understand(struct command *c, struct options *o, struct space_options
     r = make_spaces(c, config, source, standard, o, ret_why);
     if (r == 0)
         r = check_locks(o, ret_why);
+    if (r == 0)
+        r = check_past(o, ret_why);
     if (r < 0)
         return r;
     // Archives can't be written, whatever `rw` mount(8) puts in front of every list.

@@ -26,6 +26,7 @@ struct space_options {
     char **artifact_roots; // NULL-terminated list of absolute paths; may be NULL
     // Of what is at s3:// and http(s):// (NULL: as environment and AWS's files have it)
     int64_t list_time_ns;  // how long a bucket's listing counts as true
+    int64_t version_at_unix_ns; // a bucket as it was then; 0: as it is
     int64_t url_time_ns;   // how long a presigned URL may be good for; 0: none is given
     char *endpoint;
     char *region;

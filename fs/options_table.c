@@ -58,6 +58,8 @@ const struct option_row option_table[] = {
      .help = "the mode of such a folder (default: 0700, of a group's 2770)"},
     {.name = "list_time", .type = OPTION_TIME, .value = "TIME", .standard = "1min", .min = "0", .max = "7d",
      SPACE_FIELD(list_time_ns), .help = "how long what a bucket listed counts as true"},
+    {.name = "version_at", .type = OPTION_INSTANT, .value = "INSTANT", SPACE_FIELD(version_at_unix_ns),
+     .help = "show a bucket as it was at that time, by the versions that its server keeps; read-only"},
     {.name = "url_time", .type = OPTION_TIME, .value = "TIME", .standard = "7d", .min = "0", .max = "7d",
      SPACE_FIELD(url_time_ns), .help = "how long a URL of butlerfsctl may be good for; 0: none is given"},
     {.name = "endpoint", .type = OPTION_TEXT, .value = "URL", SPACE_FIELD(endpoint),

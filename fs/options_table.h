@@ -11,6 +11,7 @@ enum option_type {
     OPTION_REFUSED,  // known, and why not
     OPTION_SIZE,
     OPTION_TIME,
+    OPTION_INSTANT,  // Unix time in ns, after 1970; 0 where it isn't given
     OPTION_COUNT,
     OPTION_USER,
     OPTION_GROUP,

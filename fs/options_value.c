@@ -14,6 +14,7 @@
 #include "fs/path.h"
 #include "fs/ranges.h"
 #include "fs/why.h"
+#include "meta/timespan.h"
 
 static void *field_of(const struct option_row *option, struct options *o, struct space_options *s)
 {
@@ -27,6 +28,8 @@ static int refuse_value(const struct option_row *option, const char *value, char
         buffer_format(&allowed, "one of %s", option->words);
     else if (option->type == OPTION_TIME)
         buffer_format(&allowed, "a time from %s to %s, such as 500ms, 2s, 5min", option->min, option->max);
+    else if (option->type == OPTION_INSTANT)
+        buffer_format(&allowed, "a time after 1970 in UTC, such as 2026-11-01T12:00:00Z, or a date");
     else if (option->type == OPTION_SIZE)
         buffer_format(&allowed, "a size from %s to %s, such as 512M, 8G", option->min, option->max);
     else if (option->type == OPTION_COUNT)
@@ -96,6 +99,15 @@ static int word_index(const char *words, const char *word)
             return -EINVAL;
         words += size + 1;
     }
+}
+
+static int set_instant(const char *value, int64_t *unix_ns)
+{
+    int64_t tai_ns;
+    if (timespan_parse_instant(text_of(value), &tai_ns) < 0 || tai_to_unix_ns(tai_ns) <= 0)
+        return -EINVAL;
+    *unix_ns = tai_to_unix_ns(tai_ns);
+    return 0;
 }
 
 // An id of UINT32_MAX means "none" to the kernel.
@@ -217,6 +229,8 @@ static int set_value(const struct option_row *option, const char *value, const c
         return set_bounded(option, value, clock_parse_size, field);
     case OPTION_TIME:
         return set_bounded(option, value, clock_parse_duration, field);
+    case OPTION_INSTANT:
+        return set_instant(value, field);
     case OPTION_COUNT:
         r = set_bounded(option, value, parse_count, &count);
         if (r >= 0)
@@ -312,6 +326,15 @@ static void get_word(const struct option_row *option, int index, struct buffer *
     buffer_append(to, words, strcspn(words, "|"));
 }
 
+static bool get_instant(int64_t unix_ns, struct buffer *to)
+{
+    char text[CLOCK_ISO_BYTES];
+    clock_format_iso(unix_ns, text);
+    if (unix_ns)
+        buffer_append_string(to, text);
+    return unix_ns != 0;
+}
+
 bool option_get(const struct option_row *option, const struct options *o, const struct space_options *s,
                 size_t i, struct buffer *to)
 {
@@ -329,6 +352,8 @@ bool option_get(const struct option_row *option, const struct options *o, const 
         return buffer_format(to, "%" PRIi64, *(const int64_t *)field), true;
     case OPTION_TIME:
         return buffer_format(to, "%" PRIi64 "ns", *(const int64_t *)field), true;
+    case OPTION_INSTANT:
+        return get_instant(*(const int64_t *)field, to);
     case OPTION_COUNT:
         return buffer_format(to, "%" PRIu32, *(const uint32_t *)field), true;
     case OPTION_USER:

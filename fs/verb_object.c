@@ -15,6 +15,7 @@
 void found_object_release(struct found_object *f)
 {
     buffer_release(&f->key);
+    buffer_release(&f->version);
     buffer_release(&f->validator);
     buffer_release(&f->checksum);
 }
@@ -75,7 +76,8 @@ int verb_url(struct op *op, const struct doc *request, struct doc *reply)
         return refuse(reply, -EPERM, "no URLs are given here (url_time)");
     if (seconds < 1 || seconds > longest)
         return refuse_format(reply, -EINVAL, "a URL is good for 1 to %lld seconds here (url_time)", (long long)longest);
-    r = origin_presign(found.object.origin, new_name.data ? ORIGIN_METHOD_PUT : ORIGIN_METHOD_GET, found.object.key, seconds * NS_PER_S, &url, &why);
+    r = origin_presign(found.object.origin, new_name.data ? ORIGIN_METHOD_PUT : ORIGIN_METHOD_GET, found.object.key,
+                       found.object.version, seconds * NS_PER_S, &url, &why);
     if (r < 0)
         return refuse(reply, r, why ? why : strerror(-r));
     doc_put(reply, "url", doc_new_text(buffer_text(&url)));

@@ -13,7 +13,7 @@
 // ---- pages
 
 struct packed_entry {
-    uint32_t key_bytes, etag_bytes, class_bytes;
+    uint32_t key_bytes, etag_bytes, class_bytes, version_bytes;
     uint32_t is_prefix;
     int64_t size_bytes, mtime_unix_ns;
 };
@@ -32,10 +32,17 @@ static int page_each(struct origin_request *r, const struct origin_entry *entry)
                      entry->key.data[entry->key.size_bytes - 1] == '/';
     if (!is_below || is_prefix != entry->is_prefix)
         return -EBADMSG;
+    if (!is_prefix && text_compare(entry->key, buffer_text(&a->page->last)) > 0) {
+        buffer_clear(&a->page->last);
+        buffer_append_text(&a->page->last, entry->key);
+    }
+    if (entry->is_absent)
+        return 0;
     struct packed_entry p = {
         .key_bytes = (uint32_t)entry->key.size_bytes,
         .etag_bytes = (uint32_t)entry->validator.size_bytes,
         .class_bytes = (uint32_t)entry->storage_class.size_bytes,
+        .version_bytes = (uint32_t)entry->version.size_bytes,
         .is_prefix = is_prefix,
         .size_bytes = entry->size_bytes,
         .mtime_unix_ns = entry->mtime_unix_ns == ORIGIN_TIME_UNKNOWN ? 0 : entry->mtime_unix_ns,
@@ -44,6 +51,7 @@ static int page_each(struct origin_request *r, const struct origin_entry *entry)
     buffer_append_text(&a->page->entries, entry->key);
     buffer_append_text(&a->page->entries, entry->validator);
     buffer_append_text(&a->page->entries, entry->storage_class);
+    buffer_append_text(&a->page->entries, entry->version);
     return 0;
 }
 
@@ -65,10 +73,11 @@ bool bucket_page_next(const struct bucket_page *page, size_t *at, struct bucket_
         .key = {texts, p.key_bytes},
         .etag = {texts + p.key_bytes, p.etag_bytes},
         .storage_class = {texts + p.key_bytes + p.etag_bytes, p.class_bytes},
+        .version = {texts + p.key_bytes + p.etag_bytes + p.class_bytes, p.version_bytes},
         .size_bytes = p.size_bytes,
         .mtime_unix_ns = p.mtime_unix_ns,
     };
-    *at += sizeof p + p.key_bytes + p.etag_bytes + p.class_bytes;
+    *at += sizeof p + p.key_bytes + p.etag_bytes + p.class_bytes + p.version_bytes;
     return true;
 }
 
@@ -76,10 +85,18 @@ void bucket_page_release(struct bucket_page *p)
 {
     buffer_release(&p->entries);
     buffer_release(&p->token);
+    buffer_release(&p->last);
 }
 
-static int page_ask(struct origin *o, struct text prefix, bool by_folder, uint32_t max, struct text token,
-                    int64_t limit_ns, struct bucket_page *ret_page, char **ret_why)
+// Whose pages, from when, and how long to wait for one.
+struct page_source {
+    struct origin *origin;
+    int64_t at_unix_ns;
+    int64_t limit_ns;
+};
+
+static int page_ask(const struct page_source *from, struct text prefix, bool by_folder, uint32_t max, struct text token,
+                    struct bucket_page *ret_page, char **ret_why)
 {
     struct page_ask a = {.page = ret_page, .prefix = prefix};
     a.request = (struct origin_request){
@@ -89,15 +106,16 @@ static int page_ask(struct origin *o, struct text prefix, bool by_folder, uint32
         .delimiter = by_folder ? TEXT("/") : (struct text){"", 0},
         .token = token,
         .max = max,
-        .deadline_ns = clock_ns() + limit_ns,
+        .at_unix_ns = from->at_unix_ns,
+        .deadline_ns = clock_ns() + from->limit_ns,
         .each = page_each,
         .done = page_done,
         .context = &a,
     };
-    return origin_wait(o, &a.request, ret_why);
+    return origin_wait(from->origin, &a.request, ret_why);
 }
 
-static void note_error(struct bucket *b, char *why)
+void bucket_note_error(struct bucket *b, char *why)
 {
     lock_scope(&b->library);
     free(b->last_error);
@@ -107,20 +125,22 @@ static void note_error(struct bucket *b, char *why)
 int bucket_page_get(struct bucket *b, struct text prefix, bool by_folder, uint32_t max, struct text token,
                     struct bucket_page *ret_page)
 {
+    const struct page_source from = {b->origin, b->at_unix_ns, b->limit_ns};
     char *why = NULL;
-    int r = page_ask(b->origin, prefix, by_folder, max, token, b->limit_ns, ret_page, &why);
+    int r = page_ask(&from, prefix, by_folder, max, token, ret_page, &why);
     metric_add(METRIC_LIST_PAGES, 1);
     if (r < 0 && why)
-        note_error(b, why);
+        bucket_note_error(b, why);
     else
         free(why);
     return r;
 }
 
-int bucket_check(struct origin *origin, const char *prefix, int64_t limit_ns, char **ret_why)
+int bucket_check(struct origin *origin, const char *prefix, int64_t at_unix_ns, int64_t limit_ns, char **ret_why)
 {
+    const struct page_source from = {origin, at_unix_ns, limit_ns};
     struct bucket_page page = {0};
-    int r = page_ask(origin, text_of(prefix), true, 1, (struct text){0}, limit_ns, &page, ret_why);
+    int r = page_ask(&from, text_of(prefix), true, 1, (struct text){0}, &page, ret_why);
     bucket_page_release(&page);
     return r;
 }
@@ -159,6 +179,16 @@ static void head_done(struct origin_request *r, const struct origin_answer *answ
     doc_put(a->map, "metadata", metadata);
 }
 
+void bucket_head_id(struct text key, struct text version, struct uuid *ret_id)
+{
+    BUFFER_CLEANUP name = {0};
+    buffer_append_text(&name, key);
+    if (version.size_bytes)
+        buffer_append_byte(&name, 0);
+    buffer_append_text(&name, version);
+    hash128(name.data ? name.data : "", name.size_bytes, ret_id->bytes);
+}
+
 int bucket_job_head(struct bucket *b, const struct bucket_want *w)
 {
     BUFFER_CLEANUP key = {0}, json = {0};
@@ -172,6 +202,7 @@ int bucket_job_head(struct bucket *b, const struct bucket_want *w)
         .verb = ORIGIN_HEAD,
         .priority = ORIGIN_READER_WAITS,
         .key = buffer_text(&key),
+        .version = buffer_text(&w->to),
         .deadline_ns = clock_ns() + b->limit_ns,
         .done = head_done,
         .context = &a,
@@ -179,13 +210,13 @@ int bucket_job_head(struct bucket *b, const struct bucket_want *w)
     uint64_t epoch = (uint64_t)clock_unix_ns();
     int r = origin_wait(b->origin, &a.request, &why);
     if (r < 0 && why)
-        note_error(b, why);
+        bucket_note_error(b, why);
     else
         free(why);
     if (r < 0)
         return r;
     doc_write_json(map, false, &json);
-    hash128(key.data, key.size_bytes, id.bytes);
+    bucket_head_id(buffer_text(&key), buffer_text(&w->to), &id);
     return catalogue_put_dataset(b->catalogue, b->number, &id, DATASET_DATA_ID, epoch, buffer_text(&json));
 }
 
@@ -201,12 +232,15 @@ int bucket_open(const struct bucket_options *o, struct bucket **ret_bucket, char
     b->catalogue = o->catalogue;
     b->list_ns = o->list_ns;
     b->limit_ns = o->limit_ns;
+    b->at_unix_ns = o->at_unix_ns;
     b->librarian_count = o->librarian_count < 4                       ? 4
                          : o->librarian_count < BUCKET_LIBRARIANS_MAX ? o->librarian_count
                                                                       : BUCKET_LIBRARIANS_MAX;
     // Listings may be of keys below a prefix or of all: the same folder is the same set.
     buffer_append_string(&identity, "bucket ");
     buffer_append_text(&identity, place);
+    if (b->at_unix_ns)
+        buffer_format(&identity, " at %lld", (long long)b->at_unix_ns);
     b->number = catalogue_repository(b->catalogue, buffer_text(&identity));
     answers_init(&b->answers);
     answers_init(&b->changes);

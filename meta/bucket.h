@@ -11,6 +11,9 @@
 //   bucket_lookup | bucket_list_open + bucket_list
 //   bucket_place_release(&place)
 //
+// Of a bucket at a time: a folder that had nothing in it then is not shown, as far as asking for a bounded number of versions of
+// each (PAST_LOOKS in bucket_past.c) can say; one that is shown after all is empty.
+//
 // A key's parts are folders. An object `a` beside objects `a/...` is the file `a%` beside the folder
 // `a`; an empty part is `%`; a key that ends in `/` and has no bytes is its folder's marker, no file.
 #pragma once
@@ -28,14 +31,15 @@ struct bucket_options {
     int64_t list_ns;             // how long what was listed counts as true
     int64_t limit_ns;            // the most a librarian waits for one answer
     uint32_t librarian_count;
+    int64_t at_unix_ns;          // what there was then, by the versions that the server keeps; 0: what there is
 };
 
 // Starts the librarians; asks nothing.
 int bucket_open(const struct bucket_options *o, struct bucket **ret_bucket, char **ret_why);
 void bucket_close(struct bucket *b); // no request may be in work
-// Asks for the first key, and waits: a mount of what can't be listed is refused. *ret_why is one line
-// with the server's own reason.
-int bucket_check(struct origin *origin, const char *prefix, int64_t limit_ns, char **ret_why);
+// Asks for the first key (at_unix_ns as in the options), and waits: a mount of what can't be listed is refused. *ret_why is one
+// line with the server's own reason.
+int bucket_check(struct origin *origin, const char *prefix, int64_t at_unix_ns, int64_t limit_ns, char **ret_why);
 // What is as old as this is fresh enough for a request that arrives now; Unix ns.
 uint64_t bucket_fresh(const struct bucket *b);
 // What was listed until now is old.
@@ -60,7 +64,7 @@ struct bucket_want {
     uint64_t fresh;
     struct buffer prefix; // the folder's
     struct buffer name;   // BUCKET_NAME, BUCKET_HEAD and changes: unescaped
-    struct buffer to;     // BUCKET_RENAME: the key it is to have
+    struct buffer to;     // BUCKET_RENAME: the key it is to have; BUCKET_HEAD: which version
     bool may_replace;     // BUCKET_RENAME: what has that key may go; else -EEXIST
 };
 void bucket_want_release(struct bucket_want *w);
@@ -90,6 +94,7 @@ struct bucket_entry {
     int64_t mtime_unix_ns;
     char etag[BUCKET_ETAG_BYTES]; // as the server writes it; empty: it gave none
     struct text storage_class;
+    struct text version;       // the id of an object's version that was; empty: the present one
     int64_t seen_unix_ns;      // when at the latest the origin said so; of a look-up
 };
 // Texts of *ret_entry are `name`'s or in `scratch`.

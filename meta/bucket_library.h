@@ -62,6 +62,7 @@ struct bucket {
     struct catalogue *catalogue;
     uint32_t number; // in the catalogue
     int64_t list_ns, limit_ns;
+    int64_t at_unix_ns; // bucket_options'
     atomic_uint_fast64_t refreshed_ns;
     atomic_bool is_closing;
     struct answers answers; // what the catalogue could not keep
@@ -110,6 +111,8 @@ int bucket_job_folder(struct bucket *b, const struct bucket_want *w);
 int bucket_job_name(struct bucket *b, const struct bucket_want *w);
 int bucket_job_head(struct bucket *b, const struct bucket_want *w);
 int bucket_job_walk(struct bucket *b, struct text prefix);
+void bucket_head_id(struct text key, struct text version, struct uuid *ret_id); // under which a HEAD's answer is kept
+void bucket_note_error(struct bucket *b, char *why); // takes it
 int bucket_job_change(struct bucket *b, const struct bucket_want *w); // bucket_change.c
 static inline bool bucket_want_changes(const struct bucket_want *w)
 {
@@ -131,10 +134,11 @@ void bucket_object_entry(const struct bucket_page_entry *p, struct text raw,
 struct bucket_page {
     struct buffer entries;     // bucket_page_next
     struct buffer token;       // of the next one; empty: that was all
+    struct buffer last;        // the greatest key, of those that are not there (any more, or yet), too; empty: none
 };
 struct bucket_page_entry {
     bool is_prefix;
-    struct text key, etag, storage_class;
+    struct text key, etag, storage_class, version;
     int64_t size_bytes, mtime_unix_ns;
 };
 // *token: of this page; empty: the first.
@@ -142,4 +146,9 @@ int bucket_page_get(struct bucket *b, struct text prefix, bool by_folder, uint32
                     struct bucket_page *ret_page);
 bool bucket_page_next(const struct bucket_page *p, size_t *at, struct bucket_page_entry *ret_entry);
 void bucket_page_release(struct bucket_page *p);
+// bucket_past.c. Whether there was anything below `prefix` (which ends in '/') at the bucket's time, by all that was said of it
+// or, beyond a bound, taken as so.
+int bucket_past_has(struct bucket *b, struct text prefix, bool *ret_has);
+// Takes the prefixes out of a page by folder below which there was nothing. Without effect where the bucket has no time.
+int bucket_past_sift(struct bucket *b, struct bucket_page *page);
 uint64_t bucket_epoch_of_answer(const struct bucket *b, uint64_t now_ns);

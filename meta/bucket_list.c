@@ -14,6 +14,7 @@
 #define PAGE_KEYS 1000
 #define NAMES_BEFORE_LISTING 3
 #define NAME_KEYS 4                 // the object, its folder, and a little of what may stand between
+#define NAME_VERSIONS 100           // the same, of a bucket at a time
 #define PAGE_IS_SLOW_NS NS_PER_MS   // a page that is faster is not worth a thought
 #define PAGE_NAMES 2                // names that may be asked for in its time
 #define PACE_PAGES 8                // so many say what pages cost
@@ -38,6 +39,7 @@ void bucket_object_entry(const struct bucket_page_entry *p, struct text raw, str
         .size_bytes = p->size_bytes,
         .mtime_unix_ns = p->mtime_unix_ns,
         .storage_class = p->storage_class,
+        .version = p->version,
     };
     if (p->etag.size_bytes && p->etag.size_bytes < BUCKET_ETAG_BYTES)
         snprintf(ret_entry->etag, sizeof ret_entry->etag, "%.*s", (int)p->etag.size_bytes, p->etag.data);
@@ -98,12 +100,16 @@ static int folder_load(struct bucket *b, struct text prefix, uint64_t epoch, str
     struct set_id id = bucket_set(b->number, prefix);
     struct set_state state;
     uint64_t count = 0;
-    int r = page_add(page, prefix, l, &count);
+    int r = bucket_past_sift(b, page);
+    if (r == 0)
+        r = page_add(page, prefix, l, &count);
     while (r == 0 && page->token.size_bytes && !atomic_load(&b->is_closing)) {
         struct bucket_page next = {0};
         r = bucket_page_get(b, prefix, true, PAGE_KEYS, buffer_text(&page->token), &next);
         bucket_page_release(page);
         *page = next;
+        if (r == 0)
+            r = bucket_past_sift(b, page);
         if (r == 0)
             r = page_add(page, prefix, l, &count);
     }
@@ -219,25 +225,28 @@ static int answer_put(struct bucket *b, const struct bucket_want *w, uint64_t ep
 struct found_name {
     bool is_object, is_folder;
     bool is_sure; // what comes behind the folder was seen, or there is no more
+    bool is_behind; // the object's own key has been passed
     struct bucket_entry object;
 };
 
 static void name_read(const struct bucket_page *page, struct text key, struct text name,
-                      struct found_name *ret_found)
+                      struct found_name *found)
 {
     BUFFER_CLEANUP folder = {0};
     struct bucket_page_entry p;
-    *ret_found = (struct found_name){.is_sure = page->token.size_bytes == 0};
+    found->is_sure = page->token.size_bytes == 0;
+    found->is_behind = found->is_sure || page->last.size_bytes > 0; // that begins with the key, so it isn't less
     buffer_append_text(&folder, key);
     buffer_append_byte(&folder, '/');
     for (size_t at = 0; bucket_page_next(page, &at, &p);) {
         if (!p.is_prefix && text_equal(p.key, key) && is_shown(&p, name)) {
-            ret_found->is_object = true;
-            bucket_object_entry(&p, name, &ret_found->object);
+            found->is_object = true;
+            bucket_object_entry(&p, name, &found->object);
         }
         int order = text_compare(p.key, buffer_text(&folder));
-        ret_found->is_folder |= order == 0;
-        ret_found->is_sure |= order >= 0;
+        found->is_folder |= order == 0;
+        found->is_sure |= order >= 0;
+        found->is_behind |= p.is_prefix;
     }
 }
 
@@ -249,10 +258,33 @@ static int folder_ask(struct bucket *b, struct text key, bool *ret_is_folder)
     size_t at = 0;
     buffer_append_text(&folder, key);
     buffer_append_byte(&folder, '/');
+    if (b->at_unix_ns)
+        return bucket_past_has(b, buffer_text(&folder), ret_is_folder);
     int r = bucket_page_get(b, buffer_text(&folder), false, 1, (struct text){0}, &below);
     if (r == 0)
         *ret_is_folder = bucket_page_next(&below, &at, &p);
     bucket_page_release(&below);
+    return r;
+}
+
+// One page; of a bucket at a time, whose younger versions may fill some, until the object's key has been passed. The texts
+// that are found are the last page's.
+static int name_pages(struct bucket *b, struct text key, struct text name, struct bucket_page *page,
+                      struct found_name *found)
+{
+    BUFFER_CLEANUP token = {0};
+    uint32_t max = b->at_unix_ns ? NAME_VERSIONS : NAME_KEYS;
+    int r;
+    do {
+        buffer_clear(&token);
+        buffer_append_text(&token, buffer_text(&page->token));
+        bucket_page_release(page);
+        *page = (struct bucket_page){0};
+        r = bucket_page_get(b, key, true, max, buffer_text(&token), page);
+        if (r == 0)
+            name_read(page, key, name, found);
+        max = PAGE_KEYS;
+    } while (r == 0 && b->at_unix_ns && !found->is_behind);
     return r;
 }
 
@@ -262,17 +294,16 @@ static int name_ask(struct bucket *b, const struct bucket_want *w)
     struct bucket_page page = {0};
     struct text name = buffer_text(&w->name);
     struct bucket_entry folder = {.is_folder = true, .raw = name};
-    struct found_name found;
+    struct found_name found = {0};
     uint64_t epoch = bucket_epoch_of_answer(b, (uint64_t)clock_unix_ns());
     int64_t begin_ns = clock_ns();
     buffer_append_text(&key, buffer_text(&w->prefix));
     buffer_append_text(&key, name);
-    int r = bucket_page_get(b, buffer_text(&key), true, NAME_KEYS, (struct text){0}, &page);
-    if (r == 0) {
+    int r = name_pages(b, buffer_text(&key), name, &page, &found);
+    if (r == 0)
         pace_note(&b->name_pace_ns, begin_ns);
-        name_read(&page, buffer_text(&key), name, &found);
-    }
-    if (r == 0 && !found.is_sure)
+    // A prefix is listed whenever there was something below it.
+    if (r == 0 && (!found.is_sure || (b->at_unix_ns && found.is_folder)))
         r = folder_ask(b, buffer_text(&key), &found.is_folder);
     if (r == 0)
         r = answer_put(b, w, epoch, false, found.is_folder ? &folder : NULL);

@@ -157,12 +157,15 @@ static int search_row(const struct row *row, const struct key *k, size_t *skip_b
     buffer_clear(s->scratch);
     buffer_append_text(s->scratch, e.raw);
     buffer_append_text(s->scratch, e.storage_class);
+    buffer_append_text(s->scratch, e.version);
     *s->entry = e;
     s->entry->name = s->name;
     s->entry->seen_unix_ns = s->seen_unix_ns;
-    s->entry->raw = text_slice(buffer_text(s->scratch), 0, e.raw.size_bytes);
-    s->entry->storage_class =
-        text_slice(buffer_text(s->scratch), e.raw.size_bytes, s->scratch->size_bytes);
+    struct text texts = buffer_text(s->scratch);
+    size_t class = e.raw.size_bytes, version = class + e.storage_class.size_bytes;
+    s->entry->raw = text_slice(texts, 0, class);
+    s->entry->storage_class = text_slice(texts, class, version);
+    s->entry->version = text_slice(texts, version, texts.size_bytes);
     return ROW_STOP_AFTER;
 }
 
@@ -343,9 +346,11 @@ int bucket_head(struct bucket_place *p, const struct bucket_entry *e, struct doc
     cleanup(cleanup_free) char *why = NULL;
     buffer_append_text(&key, buffer_text(&p->prefix));
     buffer_append_text(&key, e->raw);
-    hash128(key.data, key.size_bytes, id.bytes);
+    bucket_head_id(buffer_text(&key), e->version, &id);
     int r = catalogue_dataset(p->bucket->catalogue, p->bucket->number, &id, DATASET_DATA_ID, &epoch, &record);
     if ((r < 0 && r != -ENOENT) || (r == 0 && epoch >= place_fresh(p)))
         return r < 0 ? r : doc_parse_json(buffer_text(&record), ret_map, &why);
-    return want(p, BUCKET_HEAD, e->raw, w);
+    r = want(p, BUCKET_HEAD, e->raw, w);
+    buffer_append_text(&w->to, e->version);
+    return r;
 }

@@ -3,6 +3,7 @@
 // 1. An ETag that is an MD5 in quotes (nearly all are) is kept as the 16 bytes of the row's uuid; any
 //    other one as its file's component.
 // 2. The storage class is the file's suffix: blocks write what is as in the row before only once.
+// 3. The id of a version is the component of a second file.
 #include "meta/bucket_row.h"
 
 #include "base/hash.h"
@@ -74,13 +75,15 @@ int bucket_row_of(const struct bucket_entry *e, struct row *ret_row)
     ret_row->files[0] = (struct row_file){.suffix = e->storage_class, .size_bytes = e->size_bytes};
     if (!md5_read(e->etag, &ret_row->uuid))
         ret_row->files[0].component = text_of(e->etag);
+    if (e->version.size_bytes)
+        ret_row->files[ret_row->file_count++] = (struct row_file){.component = e->version};
     return 0;
 }
 
 int bucket_row_entry(const struct row *row, struct bucket_entry *ret_entry)
 {
     if (row->value_count != ROW_VALUES || row->values[0].kind != VALUE_TEXT ||
-        row->values[1].kind != VALUE_INTEGER || row->file_count != 1)
+        row->values[1].kind != VALUE_INTEGER || row->file_count < 1 || row->file_count > 2)
         return -EBADMSG;
     const struct row_file *f = &row->files[0];
     *ret_entry = (struct bucket_entry){
@@ -90,6 +93,8 @@ int bucket_row_entry(const struct row *row, struct bucket_entry *ret_entry)
         .mtime_unix_ns = row->mtime_unix_ns,
         .storage_class = f->suffix,
     };
+    if (row->file_count == 2)
+        ret_entry->version = row->files[1].component;
     if (f->component.size_bytes >= BUCKET_ETAG_BYTES)
         return -EBADMSG;
     if (f->component.size_bytes)

@@ -96,12 +96,14 @@ static int cut_key(struct cutter *c, const struct bucket_page_entry *p)
 
 static int cut_page(struct cutter *c, const struct bucket_page *page, struct buffer *last)
 {
-    struct bucket_page_entry p = {0};
+    struct bucket_page_entry p;
     int r = 0;
     for (size_t at = 0; r == 0 && bucket_page_next(page, &at, &p);)
         r = cut_key(c, &p);
-    buffer_clear(last);
-    buffer_append_text(last, p.key);
+    if (page->last.size_bytes) {
+        buffer_clear(last);
+        buffer_append_text(last, buffer_text(&page->last));
+    }
     return r;
 }
 

@@ -145,6 +145,11 @@ static void put_catalogue(const struct doc *s, struct buffer *to)
 
 static void put_bucket(const struct doc *space, struct buffer *to)
 {
+    if (doc_get(space, "version_at")) {
+        buffer_append_string(to, "as it was at ");
+        put_text(space, "version_at", to);
+        buffer_append_string(to, "; ");
+    }
     buffer_format(to, "listings are true for %g s", (double)doc_integer(doc_get(space, "list_time_ms"), 0) / 1e3);
     if (!doc_bool(doc_get(space, "answers"), true)) {
         buffer_append_string(to, "; it does not answer: ");

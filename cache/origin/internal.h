@@ -19,6 +19,7 @@ struct origin_flight;
 struct origin_ops {
     bool can_list;
     bool can_write;
+    bool has_versions; // it may know them; whether a bucket keeps any is asked
     bool is_local;
     void (*close)(struct origin *o);                 // frees it
     // Origins without a wire: some of the work, as fetch_ops.run.
@@ -32,8 +33,8 @@ struct origin_ops {
     void (*succeeded)(struct origin_flight *flight);    // an answer with 2xx; or NULL
     // What a 2xx means that answers what changes something; its body is flight->body. Where can_write.
     enum fetch_verdict (*wrote)(struct origin_flight *flight, const struct fetch_head *head);
-    int (*presign)(struct origin *o, enum origin_method method, struct text key, int64_t expires_ns,
-                   struct buffer *url, char **ret_why); // or NULL
+    int (*presign)(struct origin *o, enum origin_method method, struct text key, struct text version,
+                   int64_t expires_ns, struct buffer *url, char **ret_why); // or NULL
     void (*status)(struct origin *o, struct doc *map);  // or NULL
 };
 

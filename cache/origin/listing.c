@@ -5,65 +5,16 @@
 // 2. Memory is bounded by what is kept (entries, lengths), not by what a server sends; a document type (entities, so
 //    bombs) is refused before anything of it is expanded.
 // 3. Only elements that are known count, at the place where they belong; others are passed over.
-#include "cache/origin/listing.h"
+#include "cache/origin/listing_internal.h"
 
 #include <errno.h>
-#include <expat.h>
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "cache/fetcher_url.h"
 #include "cache/origin/internal.h"
 
-#define LISTING_VALUE_BYTES_MAX ((size_t)8 << 10) // a key of 1024 bytes, each as %XX, and a token
-#define LISTING_TOKEN_BYTES_MAX 4096
-
-struct listed {
-    uint32_t key, key_bytes;     // in `texts`
-    uint32_t validator, validator_bytes;
-    uint32_t class, class_bytes;
-    int64_t size_bytes;
-    int64_t mtime_unix_ns;
-    bool is_prefix;
-};
-
-enum listing_place { // in which element
-    PLACE_OTHER,
-    PLACE_CONTENTS,
-    PLACE_PREFIXES,
-    PLACE_KEY,
-    PLACE_SIZE,
-    PLACE_TIME,
-    PLACE_ETAG,
-    PLACE_UPLOAD,
-    PLACE_CLASS,
-    PLACE_PREFIX,
-    PLACE_TRUNCATED,
-    PLACE_TOKEN,
-    PLACE_ENCODING,
-};
-
-struct listing {
-    XML_Parser parser;
-    struct buffer prefix, asked_token;
-    size_t fed_bytes;
-    const char *bad;             // static; what is wrong with it
-    int error;
-    // Where the parser is.
-    enum listing_place path[LISTING_DEPTH_MAX];
-    uint32_t depth;
-    bool has_root;
-    struct buffer value;         // text of the innermost element
-    struct listed entry;         // being read
-    // What was found.
-    bool is_quoted, is_truncated, is_of_uploads;
-    struct buffer token;
-    struct buffer texts;
-    struct listed *entries;
-    size_t count, room;
-};
-
-static void listing_refuse(struct listing *l, int error, const char *why)
+void listing_refuse(struct listing *l, int error, const char *why)
 {
     if (!l->error) {
         l->error = error;
@@ -171,6 +122,21 @@ static void listing_take_value(struct listing *l, enum listing_place place)
         e->class = listing_keep(l, value);
         e->class_bytes = (uint32_t)value.size_bytes;
         break;
+    case PLACE_VERSION:
+        e->version = listing_keep(l, value);
+        e->version_bytes = (uint32_t)value.size_bytes;
+        break;
+    case PLACE_LATEST:
+        e->is_latest = text_equal(value, TEXT("true"));
+        break;
+    case PLACE_NEXT_KEY:
+        buffer_clear(&l->next_key);
+        buffer_append_text(&l->next_key, value);
+        break;
+    case PLACE_NEXT_VERSION:
+        buffer_clear(&l->next_version);
+        buffer_append_text(&l->next_version, value);
+        break;
     case PLACE_TRUNCATED:
         l->is_truncated = text_equal(value, TEXT("true"));
         break;
@@ -201,6 +167,7 @@ struct listing_name {
     enum listing_place in;
     const char *name;
     enum listing_place place;
+    bool is_of_versions; // counts in their listings only
 };
 
 static const struct listing_name listing_names[] = {
@@ -218,6 +185,15 @@ static const struct listing_name listing_names[] = {
     {PLACE_CONTENTS, "ETag", PLACE_ETAG},
     {PLACE_CONTENTS, "StorageClass", PLACE_CLASS},
     {PLACE_PREFIXES, "Prefix", PLACE_PREFIX},
+    {PLACE_OTHER, "Version", PLACE_CONTENTS, true},
+    {PLACE_OTHER, "DeleteMarker", PLACE_MARKER, true},
+    {PLACE_OTHER, "NextKeyMarker", PLACE_NEXT_KEY, true},
+    {PLACE_OTHER, "NextVersionIdMarker", PLACE_NEXT_VERSION, true},
+    {PLACE_CONTENTS, "VersionId", PLACE_VERSION, true},
+    {PLACE_CONTENTS, "IsLatest", PLACE_LATEST, true},
+    {PLACE_MARKER, "Key", PLACE_KEY, true},
+    {PLACE_MARKER, "LastModified", PLACE_TIME, true},
+    {PLACE_MARKER, "IsLatest", PLACE_LATEST, true},
 };
 
 static enum listing_place listing_place(const struct listing *l, const char *name)
@@ -226,10 +202,16 @@ static enum listing_place listing_place(const struct listing *l, const char *nam
     if (in == PLACE_OTHER && l->depth != 1)
         return PLACE_OTHER; // below something that isn't known
     for (size_t i = 0; i < sizeof(listing_names) / sizeof(*listing_names); i++) {
-        if (listing_names[i].in == in && strcmp(listing_names[i].name, name) == 0)
-            return listing_names[i].place;
+        const struct listing_name *n = &listing_names[i];
+        if (n->in == in && strcmp(n->name, name) == 0 && (l->is_of_versions || !n->is_of_versions))
+            return n->place;
     }
     return PLACE_OTHER;
+}
+
+static bool is_entry(enum listing_place place)
+{
+    return place == PLACE_CONTENTS || place == PLACE_MARKER || place == PLACE_PREFIXES;
 }
 
 static void XMLCALL listing_on_start(void *context, const char *name, const char **attributes)
@@ -242,17 +224,21 @@ static void XMLCALL listing_on_start(void *context, const char *name, const char
     }
     if (l->depth == 0) {
         l->is_of_uploads = strcmp(name, "ListMultipartUploadsResult") == 0;
-        if (!l->is_of_uploads && strcmp(name, "ListBucketResult") != 0)
+        bool is_versions = strcmp(name, "ListVersionsResult") == 0;
+        if (!is_versions && !l->is_of_uploads && strcmp(name, "ListBucketResult") != 0)
             listing_refuse(l, -EBADMSG, "it is no listing");
+        else if (is_versions != l->is_of_versions)
+            listing_refuse(l, is_versions ? -EBADMSG : -EOPNOTSUPP, "it isn't the kind of listing that was asked for");
         l->has_root = true;
         l->path[l->depth++] = PLACE_OTHER;
         return;
     }
     enum listing_place place = listing_place(l, name);
-    if (place == PLACE_CONTENTS || place == PLACE_PREFIXES)
-        l->entry = (struct listed){.size_bytes = -1,
+    if (is_entry(place))
+        l->entry = (struct listed){.size_bytes = place == PLACE_MARKER ? 0 : -1,
                                    .mtime_unix_ns = ORIGIN_TIME_UNKNOWN,
-                                   .is_prefix = place == PLACE_PREFIXES};
+                                   .is_prefix = place == PLACE_PREFIXES,
+                                   .is_marker = place == PLACE_MARKER};
     l->path[l->depth++] = place;
 }
 
@@ -260,7 +246,7 @@ static void XMLCALL listing_on_end(void *context, const char *name)
 {
     struct listing *l = context;
     enum listing_place place = l->path[--l->depth];
-    if (place == PLACE_CONTENTS || place == PLACE_PREFIXES)
+    if (is_entry(place))
         listing_take_entry(l, place == PLACE_PREFIXES);
     else
         listing_take_value(l, place);
@@ -300,6 +286,12 @@ struct listing *listing_new(struct text prefix, struct text token)
     return l;
 }
 
+void listing_set_past(struct listing *l, int64_t at_unix_ns)
+{
+    l->is_of_versions = true;
+    l->at_unix_ns = at_unix_ns;
+}
+
 void listing_free(struct listing *l)
 {
     if (!l)
@@ -310,6 +302,8 @@ void listing_free(struct listing *l)
     buffer_release(&l->value);
     buffer_release(&l->token);
     buffer_release(&l->texts);
+    buffer_release(&l->next_key);
+    buffer_release(&l->next_version);
     free(l->entries);
     free(l);
 }
@@ -332,18 +326,17 @@ int listing_feed(struct listing *l, const void *data, size_t size_bytes, const c
 }
 
 // A quoted key in place: it doesn't get longer. `+` is a space, as in a form.
-static void listing_unquote(struct listing *l, struct listed *e)
+static size_t key_unquote(char *raw, size_t size_bytes)
 {
     BUFFER_CLEANUP key = {0};
-    char *raw = l->texts.data + e->key;
-    for (uint32_t i = 0; i < e->key_bytes; i++) {
+    for (size_t i = 0; i < size_bytes; i++) {
         if (raw[i] == '+')
             raw[i] = ' ';
     }
-    url_unquote((struct text){raw, e->key_bytes}, &key);
+    url_unquote((struct text){raw, size_bytes}, &key);
     if (key.size_bytes)
         memcpy(raw, key.data, key.size_bytes);
-    e->key_bytes = (uint32_t)key.size_bytes;
+    return key.size_bytes;
 }
 
 static void listing_check_keys(struct listing *l)
@@ -351,13 +344,15 @@ static void listing_check_keys(struct listing *l)
     for (size_t i = 0; i < l->count && !l->error; i++) {
         struct listed *e = &l->entries[i];
         if (l->is_quoted)
-            listing_unquote(l, e);
+            e->key_bytes = (uint32_t)key_unquote(l->texts.data + e->key, e->key_bytes);
         struct text key = {l->texts.data + e->key, e->key_bytes};
         if (key.size_bytes > ORIGIN_KEY_BYTES_MAX)
             listing_refuse(l, -EBADMSG, "a key is too long");
         else if (!text_begins(key, buffer_text(&l->prefix)))
             listing_refuse(l, -EBADMSG, "a key is not below the prefix that was asked for");
     }
+    if (l->is_quoted && l->next_key.size_bytes)
+        buffer_truncate(&l->next_key, key_unquote(l->next_key.data, l->next_key.size_bytes));
 }
 
 int listing_end(struct listing *l, const char **ret_why)
@@ -365,6 +360,8 @@ int listing_end(struct listing *l, const char **ret_why)
     if (listing_parse(l, "", 0, true, ret_why) < 0)
         return l->error;
     listing_check_keys(l);
+    if (l->is_of_versions && !l->error)
+        listing_choose(l);
     if (!l->is_truncated || l->is_of_uploads)
         buffer_clear(&l->token);
     else if (l->token.size_bytes == 0 || l->token.size_bytes > LISTING_TOKEN_BYTES_MAX)
@@ -398,6 +395,8 @@ int listing_give(const struct listing *l, struct origin_request *r)
             .mtime_unix_ns = e->mtime_unix_ns,
             .validator = {texts + e->validator, e->validator_bytes},
             .storage_class = {texts + e->class, e->class_bytes},
+            .version = {texts + e->version, e->version_bytes},
+            .is_absent = e->is_absent,
         };
         int error = r->each(r, &entry);
         if (error < 0)

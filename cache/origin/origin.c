@@ -151,7 +151,7 @@ static void request_check(const struct origin_request *r)
         break;
     case ORIGIN_LIST:
     case ORIGIN_UPLOADS:
-        check(r->each && r->max <= ORIGIN_LIST_MAX);
+        check(r->each && r->max <= ORIGIN_LIST_MAX && !(r->at_unix_ns && r->start_after.size_bytes));
         break;
     case ORIGIN_PUT:
     case ORIGIN_DELETE:
@@ -228,7 +228,8 @@ void answer_set(struct origin_flight *flight, struct text *place, struct text va
                           &flight->answer.content_type, &flight->answer.checksum,   &flight->answer.metadata,
                           &flight->answer.token};
     size_t offsets[sizeof(all) / sizeof(*all)];
-    if (place != &flight->answer.metadata && value.size_bytes > ANSWER_TEXT_BYTES_MAX)
+    bool is_bounded = place == &flight->answer.metadata || place == &flight->answer.token; // by who sets it
+    if (!is_bounded && value.size_bytes > ANSWER_TEXT_BYTES_MAX)
         value.size_bytes = ANSWER_TEXT_BYTES_MAX;
     for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++)
         offsets[i] = all[i]->size_bytes ? (size_t)(all[i]->data - flight->texts.data) : 0;
@@ -348,6 +349,10 @@ int flight_check(struct origin_flight *flight)
         fetch_fail(&flight->fetch, -EOPNOTSUPP, "%s has no listings", flight->origin->identity);
         return -EOPNOTSUPP;
     }
+    if ((r->at_unix_ns || r->version.size_bytes) && !flight->origin->ops->has_versions) {
+        fetch_fail(&flight->fetch, -EOPNOTSUPP, "%s has no versions", flight->origin->identity);
+        return -EOPNOTSUPP;
+    }
     if (r->verb > ORIGIN_LIST && !flight->origin->ops->can_write) {
         fetch_fail(&flight->fetch, -EOPNOTSUPP, "%s can't be written to", flight->origin->identity);
         return -EOPNOTSUPP;
@@ -366,14 +371,14 @@ const struct fetch_ops plain_ops = {.run = flight_run, .done = flight_done};
 
 // ---- others
 
-int origin_presign(struct origin *o, enum origin_method method, struct text key, int64_t expires_ns,
-                   struct buffer *url, char **ret_why)
+int origin_presign(struct origin *o, enum origin_method method, struct text key, struct text version,
+                   int64_t expires_ns, struct buffer *url, char **ret_why)
 {
     if (!o->ops->presign)
         return origin_fail(-EOPNOTSUPP, ret_why, "%s has no signed URLs", o->identity);
     if (expires_ns < NS_PER_S || expires_ns > 7 * 24 * 3600 * NS_PER_S)
         return origin_fail(-EINVAL, ret_why, "a signed URL is good for 1 s to 7 days");
-    return o->ops->presign(o, method, key, expires_ns, url, ret_why);
+    return o->ops->presign(o, method, key, version, expires_ns, url, ret_why);
 }
 
 void origin_status(struct origin *o, struct doc *map)

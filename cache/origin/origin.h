@@ -84,7 +84,7 @@ int64_t origin_latency_ns(const struct origin *o);
 enum origin_verb {
     ORIGIN_GET,  // bytes of an object
     ORIGIN_HEAD, // what there is to know of it
-    ORIGIN_LIST, // one page of keys
+    ORIGIN_LIST, // one page of keys; or, with a time, of what there was then
     // What changes something. Sent once at a time, and repeated only where that does no harm.
     ORIGIN_PUT,    // an object: `body`
     ORIGIN_DELETE, // an object; that there is none is no error
@@ -154,6 +154,9 @@ struct origin_entry { // of a listing; valid during the call
     int64_t mtime_unix_ns;
     struct text validator;     // ETag, as in origin_answer
     struct text storage_class;
+    // With a time:
+    struct text version;       // its id; empty: the object as it still is
+    bool is_absent;            // there was no such object then; there may be, or have been, at other times
 };
 
 // What a sink may return.
@@ -165,13 +168,17 @@ struct origin_request {
     enum origin_verb verb;
     enum origin_priority priority;
     struct text key;           // LIST: the prefix
+    struct text version;       // GET, HEAD: this one of the object's; empty: the present one
     uint64_t offset;           // GET
     uint64_t size_bytes;       // GET: > 0; what lies behind the object's end isn't given, and no error
     struct text if_match;      // GET, HEAD: only of this validator; empty: any. DELETE: where the server knows that
     struct text if_none_match; // GET, HEAD: only if it is another (then and only then error 0 with bytes)
     struct text delimiter;     // LIST: "" or "/"
     struct text token;         // LIST: from here on (an answer's), or empty
-    struct text start_after;   // LIST: keys greater than this only
+    struct text start_after;   // LIST: keys greater than this only; not with a time
+    // LIST: Unix time; 0: now. What there was then, by the versions that the origin keeps; -EOPNOTSUPP where it keeps none.
+    // `max` counts versions: a page may hold fewer keys, and none. A prefix is given if there was anything below it, ever.
+    int64_t at_unix_ns;
     // What the server takes it must have checked: by the CRC-32 given here, or, where it doesn't know that, by an MD5.
     struct text body;          // PUT, PART
     bool is_new;               // PUT, FINISH: -ESTALE where there is such an object, as far as the server can be told so
@@ -228,11 +235,11 @@ int origin_read_whole(struct origin *o, struct text key, size_t max_bytes, int64
 // ---- others
 
 enum origin_method { ORIGIN_METHOD_GET, ORIGIN_METHOD_PUT };
-// Appends a URL by which anybody may read (write) that object for so long. It is a secret: to be given to
+// Appends a URL by which anybody may read (write) that object (of a GET: that version, if it isn't empty) for so long. It is a secret: to be given to
 // who asked, never to a log. -EOPNOTSUPP: the origin has no such thing; -EACCES: without credentials;
 // -EINVAL: longer than 7 days or less than a second; -EAGAIN: credentials are just being fetched, again in a
 // moment. Doesn't wait.
-int origin_presign(struct origin *o, enum origin_method method, struct text key,
+int origin_presign(struct origin *o, enum origin_method method, struct text key, struct text version,
                    int64_t expires_ns, struct buffer *url, char **ret_why);
 // Puts what it is, whose credentials (by kind and public id's last characters only) and until when.
 void origin_status(struct origin *o, struct doc *map);

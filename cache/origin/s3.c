@@ -81,15 +81,34 @@ void s3_append_parameter(struct buffer *query, const char *name, struct text val
     url_quote(value, false, query);
 }
 
-// In order of the names, as a signature wants them.
+// Of keys' versions. In order of the names, as a signature wants them.
+static void s3_query_past(const struct origin_request *r, struct text max, struct buffer *query)
+{
+    struct listing_past from = {0};
+    listing_read_past(r->token, &from);
+    s3_append_parameter(query, "delimiter", r->delimiter);
+    s3_append_parameter(query, "encoding-type", TEXT("url"));
+    s3_append_parameter(query, "key-marker", from.key);
+    s3_append_parameter(query, "max-keys", max);
+    s3_append_parameter(query, "prefix", r->key);
+    s3_append_parameter(query, "version-id-marker", from.version);
+    buffer_append_string(query, "&versions=");
+}
+
+// Likewise.
 static void s3_query(const struct origin_request *r, struct buffer *query)
 {
     BUFFER_CLEANUP max = {0};
     if (r->verb != ORIGIN_LIST) {
+        s3_append_parameter(query, "versionId", r->version); // of what is read
         s3_write_query(r, query);
         return;
     }
     buffer_format(&max, "%u", r->max ? r->max : ORIGIN_LIST_MAX);
+    if (r->at_unix_ns) {
+        s3_query_past(r, buffer_text(&max), query);
+        return;
+    }
     s3_append_parameter(query, "continuation-token", r->token);
     s3_append_parameter(query, "delimiter", r->delimiter);
     s3_append_parameter(query, "encoding-type", TEXT("url"));
@@ -223,8 +242,8 @@ static int s3_feed(struct origin_flight *flight, const void *data, size_t size_b
 
 // ---- signed URLs
 
-static int s3_presign(struct origin *o, enum origin_method method, struct text key, int64_t expires_ns,
-                      struct buffer *url, char **ret_why)
+static int s3_presign(struct origin *o, enum origin_method method, struct text key, struct text version,
+                      int64_t expires_ns, struct buffer *url, char **ret_why)
 {
     struct s3_origin *s3 = s3_of(o);
     cleanup(cleanup_credential_set_unref) struct credential_set *set = NULL;
@@ -237,13 +256,16 @@ static int s3_presign(struct origin *o, enum origin_method method, struct text k
         return origin_fail(-EACCES, ret_why, "%s is used without credentials, so nothing can be signed", o->identity);
     const struct s3_place *place = s3_scope(s3, set, &scope, &unix_s);
     BUFFER_CLEANUP path = {0};
+    BUFFER_CLEANUP query = {0};
     buffer_append_string(&path, place->path);
     buffer_append_byte(&path, '/');
     url_quote(key, true, &path);
+    s3_append_parameter(&query, "versionId", version);
     const struct sigv4_request request = {
         .method = method == ORIGIN_METHOD_PUT ? "PUT" : "GET",
         .host = text_of(place->host),
         .path = buffer_text(&path),
+        .query = buffer_text(&query),
         .unix_s = unix_s,
     };
     buffer_append_string(url, place->base);
@@ -303,6 +325,7 @@ static void s3_status(struct origin *o, struct doc *map)
 const struct origin_ops s3_ops = {
     .can_list = true,
     .can_write = true,
+    .has_versions = true,
     .is_local = false,
     .close = s3_close,
     .ask = s3_ask,

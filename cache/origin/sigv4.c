@@ -207,6 +207,9 @@ void sigv4_presign(const struct sigv4_scope *s, const struct sigv4_request *r, i
         url_quote(s->token, false, query);
     }
     buffer_append_string(query, "&X-Amz-SignedHeaders=host");
+    if (r->query.size_bytes)
+        buffer_append_byte(query, '&');
+    buffer_append_text(query, r->query);
     buffer_format(&canonical, "%s\n", r->method);
     buffer_append_text(&canonical, r->path);
     buffer_append_byte(&canonical, '\n');

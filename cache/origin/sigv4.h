@@ -37,6 +37,7 @@ void sigv4_derive(struct text secret, int64_t unix_s, struct text region, struct
 // Appends the fields "Authorization", "x-amz-date", "x-amz-content-sha256", "x-amz-security-token" as
 // "Name: value\0" each.
 void sigv4_sign(const struct sigv4_scope *scope, const struct sigv4_request *request, struct buffer *fields);
-// Appends the query of a URL that is good for so long; the request's own query, fields and payload must be empty.
+// Appends the query of a URL that is good for so long; the request's fields and payload must be empty, and its own query
+// of names that come behind "X-Amz-" in order.
 void sigv4_presign(const struct sigv4_scope *scope, const struct sigv4_request *request, int64_t expires_s,
                    struct buffer *query);

@@ -87,6 +87,8 @@ static int wire_prepare(struct fetch *f, struct fetch_message *m)
     if (verb_lists(r->verb)) {
         listing_free(flight->listing);
         flight->listing = listing_new(r->key, r->token);
+        if (r->at_unix_ns)
+            listing_set_past(flight->listing, r->at_unix_ns);
     }
     buffer_clear(&flight->body);
     flight->skip_bytes = 0;
@@ -282,7 +284,7 @@ static enum fetch_verdict judge_list_end(struct origin_flight *flight)
     int error = flight->origin->ops->feed(flight, NULL, 0);
     if (!error)
         return FETCH_END;
-    return error == -E2BIG ? FETCH_END : FETCH_RETRY; // half of one may be whole the next time
+    return error == -EBADMSG ? FETCH_RETRY : FETCH_END; // half of one may be whole the next time
 }
 
 static enum fetch_verdict judge_good(struct origin_flight *flight, const struct fetch_head *h)

@@ -13,7 +13,7 @@
 struct found_object {
     struct object object;
     bool is_member;        // the file is a member of it
-    struct buffer key, validator, checksum;
+    struct buffer key, version, validator, checksum;
 };
 void found_object_release(struct found_object *f);
 

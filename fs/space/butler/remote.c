@@ -69,7 +69,7 @@ static int root_check(struct fetchers *fetchers, const struct options *o, const 
     int64_t limit_ns = o->timeout_ns < CHECK_LIMIT_NS ? o->timeout_ns : CHECK_LIMIT_NS;
     int r = space_origin_open(fetchers, o, s, uri, &origin, &key, &reason);
     if (r == 0 && origin_can_list(origin))
-        r = bucket_check(origin, key, limit_ns, &reason);
+        r = bucket_check(origin, key, 0, limit_ns, &reason);
     return r < 0 ? why_not(uri, r, reason, ret_why) : 0;
 }
 

@@ -95,6 +95,8 @@ int s3_space_find_object(struct op *op, const struct file_node *n, struct found_
     s3_space_object(s3_space_of(op), &place, &e, &ret_found->key, &ret_found->object);
     buffer_append_string(&ret_found->validator, e.etag);
     ret_found->object.validator = buffer_text(&ret_found->validator);
+    buffer_append_text(&ret_found->version, e.version);
+    ret_found->object.version = buffer_text(&ret_found->version);
     bucket_place_release(&place);
     return 0;
 }

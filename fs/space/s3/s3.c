@@ -69,11 +69,12 @@ void s3_space_object(const struct s3_space *s, const struct bucket_place *p, con
     *ret_object = (struct object){
         .origin = s->origin,
         .key = buffer_text(key),
+        .version = e->version,
         .size_bytes = e->size_bytes,
         .validator = text_of(e->etag),
         .seen_unix_ns = e->seen_unix_ns,
         .mtime_unix_ns = e->mtime_unix_ns,
-        .fresh_for_ns = s->space.options->list_time_ns,
+        .fresh_for_ns = e->version.size_bytes ? INT64_MAX : s->space.options->list_time_ns, // versions don't change
     };
 }
 
@@ -245,6 +246,11 @@ static double s3_space_timeout_s(struct space *s)
 static void s3_space_status(struct space *s, struct doc *map)
 {
     doc_put_integer(map, "list_time_ms", s->options->list_time_ns / NS_PER_MS);
+    if (s->options->version_at_unix_ns) {
+        char at[CLOCK_ISO_BYTES];
+        clock_format_iso(s->options->version_at_unix_ns, at);
+        doc_put_text(map, "version_at", at);
+    }
     bucket_status(((struct s3_space *)s)->bucket, map);
 }
 
@@ -342,10 +348,12 @@ int space_check_s3(struct fetchers *fetchers, const struct options *o, const str
     int r = origin_of(fetchers, o, s, &origin, &prefix, ret_why);
     if (r < 0)
         return r;
-    r = bucket_check(origin, prefix, o->timeout_ns < CHECK_LIMIT_NS ? o->timeout_ns : CHECK_LIMIT_NS, &reason);
+    r = bucket_check(origin, prefix, s->version_at_unix_ns,
+                     o->timeout_ns < CHECK_LIMIT_NS ? o->timeout_ns : CHECK_LIMIT_NS, &reason);
     if (r < 0) {
         struct buffer line = {0};
-        buffer_format(&line, "%s: it can't be listed: %s", s->source, reason ? reason : strerror(-r));
+        buffer_format(&line, "%s: %s can't be listed: %s", s->source, s->version_at_unix_ns ? "its versions" : "it",
+                      reason ? reason : strerror(-r));
         *ret_why = buffer_steal(&line);
     }
     return r;
@@ -378,6 +386,7 @@ int space_open_s3(struct fs *fs, uint16_t number, const struct space_options *op
             .list_ns = options->list_time_ns / 2,
             .limit_ns = fs->options->timeout_ns,
             .librarian_count = fs->options->librarian_count,
+            .at_unix_ns = options->version_at_unix_ns,
         };
         r = bucket_open(&o, &s->bucket, ret_why);
     }

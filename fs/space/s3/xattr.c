@@ -39,6 +39,13 @@ static void percent_xattr(struct op *op, const struct object *object, struct xat
     xattr_add(x, "cached", buffer_text(&text));
 }
 
+// What a listing of versions has said already, as well: a server may leave it out of an answer about one.
+static void version_xattr(const struct bucket_entry *e, const struct doc *map, struct xattrs *x)
+{
+    if (e->version.size_bytes && !doc_get(map, "version_id"))
+        xattr_add(x, "version_id", e->version);
+}
+
 static int object_collect(struct op *op, const struct file_node *n, struct xattrs *x)
 {
     struct bucket_place place;
@@ -51,12 +58,14 @@ static int object_collect(struct op *op, const struct file_node *n, struct xattr
         return r;
     s3_space_object(s3_space_of(op), &place, &e, &key, &object);
     bool is_listed = text_equal(x->wanted, TEXT("etag")) && e.etag[0];
+    bool is_version = text_equal(x->wanted, TEXT("version_id")) && e.version.size_bytes;
     if (is_listed)
         xattr_add(x, "etag", text_of(e.etag));
-    else if (!text_equal(x->wanted, TEXT("cached")))
+    else if (!is_version && !text_equal(x->wanted, TEXT("cached")))
         r = bucket_head(&place, &e, &map, &op->bucket_want);
     if (r == 0) {
         head_xattrs(map, x);
+        version_xattr(&e, map, x);
         percent_xattr(op, &object, x);
     }
     bucket_place_release(&place);

@@ -151,15 +151,19 @@ static void signed_urls_name_the_object(void **state)
 {
     WORLD_CLEANUP w = world_of(honest);
     BUFFER_CLEANUP url = {0};
-    assert_int_equal(origin_presign(w.origin, ORIGIN_METHOD_GET, TEXT("a b"), 3600 * NS_PER_S, &url, NULL), 0);
+    assert_int_equal(origin_presign(w.origin, ORIGIN_METHOD_GET, TEXT("a b"), TEXT(""), 3600 * NS_PER_S, &url, NULL), 0);
     assert_int_equal(strncmp(url.data, w.liar->url, strlen(w.liar->url)), 0);
     assert_non_null(strstr(url.data, "/bucket/a%20b?X-Amz-Algorithm=AWS4-HMAC-SHA256&"));
     assert_non_null(strstr(url.data, "&X-Amz-Expires=3600&"));
     assert_null(strstr(url.data, "SECRET"));
-    assert_int_equal(origin_presign(w.origin, ORIGIN_METHOD_GET, TEXT("a"), 0, &url, NULL), -EINVAL);
-    assert_int_equal(origin_presign(w.origin, ORIGIN_METHOD_GET, TEXT("a"), 8 * 86400 * NS_PER_S, &url, NULL), -EINVAL);
+    assert_null(strstr(url.data, "versionId"));
+    buffer_clear(&url);
+    assert_int_equal(origin_presign(w.origin, ORIGIN_METHOD_GET, TEXT("a"), TEXT("v/1"), NS_PER_S, &url, NULL), 0);
+    assert_non_null(strstr(url.data, "&X-Amz-SignedHeaders=host&versionId=v%2F1&X-Amz-Signature="));
+    assert_int_equal(origin_presign(w.origin, ORIGIN_METHOD_GET, TEXT("a"), TEXT(""), 0, &url, NULL), -EINVAL);
+    assert_int_equal(origin_presign(w.origin, ORIGIN_METHOD_GET, TEXT("a"), TEXT(""), 8 * 86400 * NS_PER_S, &url, NULL), -EINVAL);
     struct origin *o = opened(w.fetchers, "s3://bucket", &(struct origin_options){.endpoint = w.liar->url, .is_anonymous = true});
-    assert_int_equal(origin_presign(o, ORIGIN_METHOD_GET, TEXT("a"), NS_PER_S, &url, NULL), -EACCES);
+    assert_int_equal(origin_presign(o, ORIGIN_METHOD_GET, TEXT("a"), TEXT(""), NS_PER_S, &url, NULL), -EACCES);
     origin_unref(o);
 }
 
@@ -194,6 +198,63 @@ static void a_listing_is_asked_for_by_pages(void **state)
     assert_int_equal(asked_of(w.origin, more), 0);
     assert_string_equal(more->token, "");
     assert_true(liar_has_field(w.liar->heads[1], "?continuation-token=to%2Fken%3D&encoding-type=url&list-type=2&max-keys=7&prefix=p%2F HTTP"));
+}
+
+#define VERSIONS "<ListVersionsResult><IsTruncated>true</IsTruncated><NextKeyMarker>p/b c</NextKeyMarker><NextVersionIdMarker>v/2" \
+                 "</NextVersionIdMarker><Version><Key>p/b c</Key><VersionId>v/2</VersionId><LastModified>%s</LastModified>"           \
+                 "<Size>5</Size></Version></ListVersionsResult>"
+
+static bool lists_versions(struct liar *l, int fd, const char *head, uint32_t number)
+{
+    char body[400];
+    if (number == 2) {
+        say_error(fd, 501, "", "NotImplemented", false);
+        return true;
+    }
+    // of the first page the only version is too young
+    snprintf(body, sizeof(body), VERSIONS, number ? "1970-01-01T00:00:01Z" : "1970-01-01T00:00:03Z");
+    liar_print(fd, "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\n\r\n%s", strlen(body), body);
+    return true;
+}
+
+static void what_there_was_at_a_time_is_asked_for_by_pages_of_versions(void **state)
+{
+    WORLD_CLEANUP w = world_of(lists_versions);
+    ASKED_CLEANUP *k = asked_new(ORIGIN_LIST, "p/");
+    k->request.delimiter = TEXT("/");
+    k->request.at_unix_ns = 2 * NS_PER_S;
+    assert_int_equal(asked_of(w.origin, k), 0);
+    assert_int_equal(k->entries.size_bytes, 0);
+    assert_true(liar_has_field(w.liar->heads[0], "GET /bucket?delimiter=%2F&encoding-type=url&max-keys=1000&prefix=p%2F&versions= HTTP"));
+    ASKED_CLEANUP *more = asked_new(ORIGIN_LIST, "p/");
+    more->request.at_unix_ns = 2 * NS_PER_S;
+    more->request.max = 7;
+    more->request.token = text_of(k->token);
+    assert_int_equal(asked_of(w.origin, more), 0);
+    assert_true(liar_has_field(w.liar->heads[1], "?encoding-type=url&key-marker=p%2Fb%20c&max-keys=7&prefix=p%2F"
+                                                 "&version-id-marker=v%2F2&versions= HTTP"));
+    ASKED_CLEANUP *refused = asked_new(ORIGIN_LIST, "p/");
+    refused->request.at_unix_ns = 2 * NS_PER_S;
+    assert_true(asked_of(w.origin, refused) < 0);
+    assert_non_null(strstr(refused->why, "NotImplemented"));
+}
+
+static void a_version_is_asked_for_by_its_id(void **state)
+{
+    WORLD_CLEANUP w = world_of(honest);
+    ASKED_CLEANUP *k = get("k");
+    k->request.version = TEXT("v/1");
+    assert_int_equal(asked_of(w.origin, k), 0);
+    assert_true(liar_has_field(w.liar->heads[0], "GET /bucket/k?versionId=v%2F1 HTTP"));
+    struct origin *without;
+    assert_int_equal(origin_open(w.fetchers, "memory://m", NULL, &without, NULL, NULL), 0);
+    ASKED_CLEANUP *none = get("k");
+    none->request.version = TEXT("v/1");
+    assert_int_equal(asked_of(without, none), -EOPNOTSUPP);
+    ASKED_CLEANUP *past = asked_new(ORIGIN_LIST, "");
+    past->request.at_unix_ns = 1;
+    assert_int_equal(asked_of(without, past), -EOPNOTSUPP);
+    origin_unref(without);
 }
 
 static void half_a_page_is_asked_for_again_and_no_entry_comes_twice(void **state)
@@ -410,7 +471,7 @@ static void an_instances_credentials_are_fetched_once_for_all(void **state)
     assert_true(liar_has_field(w.liar->heads[12], "Credential=KEY2/"));
     assert_true(liar_has_field(w.liar->heads[12], "x-amz-security-token: SESSION\r\n"));
     BUFFER_CLEANUP url = {0};
-    assert_int_equal(origin_presign(o, ORIGIN_METHOD_GET, TEXT("a"), NS_PER_S, &url, NULL), 0);
+    assert_int_equal(origin_presign(o, ORIGIN_METHOD_GET, TEXT("a"), TEXT(""), NS_PER_S, &url, NULL), 0);
     assert_non_null(strstr(url.data, "X-Amz-Security-Token=SESSION"));
     origin_unref(o);
 }
@@ -511,6 +572,8 @@ int main(void)
         cmocka_unit_test(signed_urls_name_the_object),
         cmocka_unit_test(a_listing_is_asked_for_by_pages),
         cmocka_unit_test(half_a_page_is_asked_for_again_and_no_entry_comes_twice),
+        cmocka_unit_test(what_there_was_at_a_time_is_asked_for_by_pages_of_versions),
+        cmocka_unit_test(a_version_is_asked_for_by_its_id),
         cmocka_unit_test(a_code_is_an_errno_with_the_servers_reason),
         cmocka_unit_test(refused_keys_make_no_storm),
         cmocka_unit_test(a_head_that_is_refused_says_why_too_and_makes_no_storm),

@@ -117,11 +117,12 @@ static void fields_of_any_order_are_signed_as_botocore_does(void **state)
                   "840a03c9a45353005cddcdddfd11cdd7d3de58aed2c9b401123b87b451297ad9");
 }
 
-static void assert_presigned(const char *method, const char *token, int64_t expires_s, const char *signature)
+static void assert_presigned(const char *method, const char *token, const char *own, int64_t expires_s,
+                             const char *signature)
 {
     struct sigv4_scope s = botocore(token);
     struct sigv4_request r = {.method = method, .host = TEXT("host.example"), .path = TEXT("/bucket/a%20b%2Bc"),
-                              .unix_s = BOTOCORE_S};
+                              .query = text_of(own), .unix_s = BOTOCORE_S};
     BUFFER_CLEANUP query = {0};
     sigv4_presign(&s, &r, expires_s, &query);
     const char *found = strstr(query.data, "&X-Amz-Signature=");
@@ -132,8 +133,9 @@ static void assert_presigned(const char *method, const char *token, int64_t expi
 
 static void urls_are_signed_as_botocore_does(void **state)
 {
-    assert_presigned("GET", "", 3600, "b07556b274b0013be9f4b84fdaff6713142d0daa88f83fdc38b624da52c48bb4");
-    assert_presigned("PUT", "to/ken==", 60, "2b81617bf60c0ebe7bd15b40c9201da32d302c365154f08dbb952739be8f3bbd");
+    assert_presigned("GET", "", "", 3600, "b07556b274b0013be9f4b84fdaff6713142d0daa88f83fdc38b624da52c48bb4");
+    assert_presigned("PUT", "to/ken==", "", 60, "2b81617bf60c0ebe7bd15b40c9201da32d302c365154f08dbb952739be8f3bbd");
+    assert_presigned("GET", "", "versionId=v%2F1", 3600, "99d8410546efb69d6a5c9fac7c25ee8372b37a028e38e789c7c68f34456d1358");
 }
 
 int main(void)

@@ -117,6 +117,37 @@ static void the_last_of_an_option_counts_and_o_may_stand_anywhere(void **state)
     assert_int_equal(p.o->spaces[0].refresh_ns, 200000000);
 }
 
+static void a_time_of_a_bucket_is_an_instant_that_is_over(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *said;
+        int64_t unix_s;
+    } good[] = {{"2024-11-11T03:04:05Z", 1731294245}, {"20241111T030405", 1731294245}, {"2024-11-11", 1731283200}};
+    static const struct {
+        const char *said, *why;
+    } bad[] = {{"version_at=now", "2026-11-01T12:00:00Z"},
+               {"version_at=", "2026-11-01T12:00:00Z"},
+               {"version_at=1970-01-01", "after 1970"},
+               {"version_at=2200-01-01", "still to come"},
+               {"version_at=2024-11-11,write=new", "can't be written to"},
+               {"write=replace,version_at=2024-11-11", "can't be written to"}};
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        char list[64];
+        snprintf(list, sizeof list, "version_at=%s", good[i].said);
+        PARSED p = parse("s3://b", "/b", "-o", list);
+        assert_int_equal(p.r, 0);
+        assert_int_equal(p.o->spaces[0].version_at_unix_ns, good[i].unix_s * 1000000000);
+        assert_true(p.o->mount_flags & MS_RDONLY);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        PARSED p = parse("s3://b", "/b", "-o", bad[i].said);
+        assert_says(&p, bad[i].why);
+    }
+    PARSED other = parse("/a", "/b", "-o", "version_at=2024-11-11");
+    assert_says(&other, "no bucket");
+}
+
 static void a_comma_may_be_escaped_or_quoted(void **state)
 {
     (void)state;
@@ -542,6 +573,7 @@ int main(void)
         at_a_place(an_archive_is_read_only_also_if_mount_says_rw),
         at_a_place(what_mount_and_autofs_say_among_themselves_is_ignored),
         at_a_place(the_last_of_an_option_counts_and_o_may_stand_anywhere),
+        at_a_place(a_time_of_a_bucket_is_an_instant_that_is_over),
         at_a_place(a_comma_may_be_escaped_or_quoted),
         at_a_place(json_needs_only_its_commas_escaped),
         at_a_place(a_wrong_value_is_refused_with_what_is_allowed),
