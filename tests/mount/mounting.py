@@ -321,6 +321,22 @@ def public_build(to: Path) -> Path:
     return to
 
 
+def refused(source: str, place: Path, env: dict[str, str], **options: Any) -> str:
+    """The one line that says why it can't be mounted."""
+    where = place / "refused"
+    where.mkdir(exist_ok=True)
+    options.setdefault("cache_dir", place / "refused-cache")
+    done = subprocess.run(
+        [program("butlerfs"), source, str(where), "-o", option_text(options)],
+        capture_output=True, text=True, timeout=60, env=env,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert not is_mounted(where)
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    return lines[0]
+
+
 def walk(root: bytes) -> dict[bytes, os.stat_result]:
     """Everything below `root`, by os.scandir: path relative to root -> lstat. Checks the listing's types."""
     found: dict[bytes, os.stat_result] = {}

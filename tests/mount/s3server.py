@@ -112,12 +112,17 @@ class S3Server:
 
 
 class VersityServer(S3Server):
-    """versitygw over the same kind of folder: it checks CRCs, and keeps checksums, metadata and empty folders' markers."""
+    """versitygw over the same kind of folder: it checks CRCs, and keeps checksums, metadata and empty folders' markers; and
+    versions, in a folder of their own."""
+
+    def __init__(self, folder: Path, *, versions: Path | None = None) -> None:
+        self.versions = ["--versioning-dir", str(versions)] if versions else []
+        super().__init__(folder)
 
     def command(self) -> list[str]:
         program = versitygw()
         assert program, "versitygw is not installed"
-        return [program, "--quiet", "--keep-alive", "--port", f"127.0.0.1:{self.port}", "posix", str(self.folder)]
+        return [program, "--quiet", "--keep-alive", "--port", f"127.0.0.1:{self.port}", "posix", *self.versions, str(self.folder)]
 
     def environment(self) -> dict[str, str]:
         return {"ROOT_ACCESS_KEY": self.key, "ROOT_SECRET_KEY": self.secret}

@@ -15,7 +15,7 @@ from typing import Any
 
 import mounting
 import pytest
-from mounting import SLACK, eventually
+from mounting import SLACK, eventually, refused
 
 MIB = 1 << 20
 
@@ -253,21 +253,6 @@ def test_refresh_shows_a_change_at_once(bucket, s3mount):
 
 
 # ---- what is refused at the mount
-
-
-def refused(source: str, place: Path, env: dict[str, str], **options: Any) -> str:
-    where = place / "refused"
-    where.mkdir(exist_ok=True)
-    options.setdefault("cache_dir", place / "refused-cache")
-    done = subprocess.run(
-        [mounting.program("butlerfs"), source, str(where), "-o", mounting.option_text(options)],
-        capture_output=True, text=True, timeout=60, env=env,
-    )  # fmt: skip
-    assert done.returncode != 0
-    assert not mounting.is_mounted(where)
-    lines = done.stderr.strip().splitlines()
-    assert len(lines) == 1, done.stderr
-    return lines[0]
 
 
 def test_wrong_credentials_are_refused_with_the_servers_reason(bucket, s3, mount, place):
