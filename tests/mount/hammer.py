@@ -27,8 +27,19 @@ def unlink_open(path: Path, size: int) -> None:
         f.write(b"y" * size)
 
 
+def unlink_open_twice(path: Path, size: int) -> None:
+    with path.open("r+b", buffering=0) as f, path.open("rb", buffering=0):
+        os.unlink(path)
+        f.write(b"z" * size)
+
+
+def write_without_a_name(folder: Path, size: int) -> None:
+    with open(os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o600), "r+b", buffering=0) as f:
+        f.write(b"t" * size)
+
+
 def one(dice: random.Random, a: Path, b: Path) -> None:
-    what = dice.randrange(9)
+    what = dice.randrange(11)
     if what <= 1:
         write(a, dice.randrange(20000), "ab")
     elif what == 2:
@@ -46,6 +57,10 @@ def one(dice: random.Random, a: Path, b: Path) -> None:
         os.mkdir(folder)
         os.rename(folder, b.with_suffix(".e"))
         os.rmdir(b.with_suffix(".e"))
+    elif what == 8:
+        unlink_open_twice(a, dice.randrange(20000))
+    elif what == 9:
+        write_without_a_name(a.parent, dice.randrange(20000))
     else:
         unlink_open(a, dice.randrange(20000))
 

@@ -10,6 +10,7 @@ import json
 import mmap
 import multiprocessing
 import os
+import resource
 import subprocess
 import time
 from pathlib import Path
@@ -136,6 +137,15 @@ def test_truncate_and_fallocate_and_copies_need_room(home, alice):
     by(ALICE, fallocate, alice / "a", FALLOC_FL_KEEP_SIZE, 0, 30 * KIB)
     assert used(home, "user", ALICE)[0] == 30 * KIB  # the end of what is reserved
     assert_counted(home)
+    by(ALICE, os.truncate, alice / "a", 20 * KIB)  # longer: what is reserved stays (ext4), and is charged
+    assert used(home, "user", ALICE)[0] == 30 * KIB
+    assert_counted(home)
+    by(ALICE, os.truncate, alice / "a", 40 * KIB)
+    assert used(home, "user", ALICE)[0] == 40 * KIB
+    by(ALICE, fallocate, alice / "a", FALLOC_FL_KEEP_SIZE, 0, 50 * KIB)
+    by(ALICE, os.truncate, alice / "a", 40 * KIB)  # as long as it was: what is reserved goes
+    assert used(home, "user", ALICE)[0] == 40 * KIB
+    assert_counted(home)
     by(ALICE, os.truncate, alice / "a", 0)
     assert used(home, "user", ALICE)[0] == 0
     assert_counted(home)
@@ -249,6 +259,58 @@ def test_an_unlinked_file_costs_until_it_is_closed(home, alice):
     assert used(home, "user", ALICE) == (100, 2)
     os.close(fd)
     mounting.eventually(lambda: used(home, "user", ALICE) == (0, 1), 10)
+    assert_counted(home)
+
+
+def test_who_opens_a_file_without_a_name_as_another_closes_it_pays_once(home, alice):
+    def race() -> None:
+        for _ in range(1000):
+            write(alice / "a", 1000)
+            fd, path_only = os.open(alice / "a", os.O_RDONLY), os.open(alice / "a", os.O_PATH)
+            os.unlink(alice / "a")
+            os.close(fd)  # the kernel tells of it without waiting for an answer, and of the next at once
+            with contextlib.suppress(OSError):
+                os.close(os.open(f"/proc/self/fd/{path_only}", os.O_RDONLY))
+            os.close(path_only)
+
+    by(ALICE, race)
+    mounting.eventually(lambda: used(home, "user", ALICE) == (0, 1), 10)
+    assert_counted(home)
+
+
+def _make_and_remove(folder: Path, ready) -> int:
+    """How often there was no descriptor left for it."""
+    met = 0
+    ready.wait()
+    for n in range(400):
+        for act in ((folder / "d").mkdir, lambda: os.mkfifo(folder / f"p{n % 5}"), (folder / "d").rmdir, (folder / f"p{n % 5}").unlink):
+            try:
+                act()
+            except FileNotFoundError:
+                pass
+            except OSError as e:
+                if e.errno not in (errno.EMFILE, errno.EEXIST):
+                    raise
+                met += e.errno == errno.EMFILE
+    return met
+
+
+def test_what_is_made_is_charged_where_the_daemon_has_no_descriptor_left(home, alice):
+    folders = [alice / f"by{n}" for n in range(4)]
+    for folder in folders:
+        by(ALICE, folder.mkdir)
+    pid = home.pid()
+    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    with multiprocessing.Manager() as manager, multiprocessing.Pool(4) as pool:
+        ready = manager.Barrier(5)
+        all_met = pool.starmap_async(_make_and_remove, [(folder, ready) for folder in folders])
+        used_now = {int(p.name) for p in Path(f"/proc/{pid}/fd").iterdir()}
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (min(set(range(9999)) - used_now) + 2, limits[1]))
+        ready.wait()
+        try:
+            assert sum(all_met.get(60)) > 0
+        finally:
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
     assert_counted(home)
 
 

@@ -121,18 +121,21 @@ int home_statfs(struct op *op)
 
 // ---- setting --------------------------------------------------------------------------------------
 
+// A file that grows keeps what was reserved behind its end (ext4, xfs); one that doesn't gives it back.
 static int truncate_locked(struct op *op, struct charged *c)
 {
     struct charging charging;
+    off_t size = op->change.attr->st_size;
     if (fstat(c->fd, &c->st) < 0)
         return -errno;
+    bool grows = size > c->st.st_size;
     int r = op->change.kills_privileges ? home_kill_privileges(c->fd, &c->st) : 0;
     if (r == 0)
-        r = charge_begin_truncated(op, c, op->change.attr->st_size, &charging);
+        r = grows ? charge_begin_length(op, c, size, &charging) : charge_begin_truncated(op, c, size, &charging);
     if (r < 0)
         return r;
-    r = ftruncate(c->fd, op->change.attr->st_size) < 0 ? -errno : 0;
-    if (r == 0 && charge_reserved(op, c))
+    r = ftruncate(c->fd, size) < 0 ? -errno : 0;
+    if (r == 0 && !grows && charge_reserved(op, c))
         r = charge_set_reserved(op, c, 0);
     charge_settle(op, &charging, c);
     return r;

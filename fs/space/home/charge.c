@@ -98,8 +98,11 @@ static unsigned reserve_of(const struct op *op, enum home_place place)
     return place == HOME_PLACE_DOT && op->space->options->kind == SPACE_HOME ? LEDGER_RESERVE : 0;
 }
 
+// Who is exempt by `flags` isn't asked for: his request may be answered already.
 static unsigned flags_of(const struct op *op, unsigned flags)
 {
+    if (flags & LEDGER_EXEMPT)
+        return flags;
     return flags | (ledger_is_exempt(op->fs->ledger, fuse_req_ctx(op->req)->uid) ? LEDGER_EXEMPT : 0);
 }
 
@@ -166,8 +169,7 @@ int charge_begin_truncated(const struct op *op, const struct charged *c, int64_t
     return charge_begin(op, c, &after, 0, ret_charging);
 }
 
-int charge_begin_made(const struct op *op, int folder_fd, uint64_t folder, bool is_orphan,
-                      struct charging *ret_charging)
+int charge_begin_made(const struct op *op, int folder_fd, uint64_t folder, struct charging *ret_charging)
 {
     const struct fuse_ctx *ctx = fuse_req_ctx(op->req);
     struct home_handle handle;
@@ -187,8 +189,7 @@ int charge_begin_made(const struct op *op, int folder_fd, uint64_t folder, bool 
         .space = op->space->number,
         .file.device = st.st_dev,
         .after = {.owner = {ctx->uid, st.st_mode & S_ISGID ? st.st_gid : ctx->gid, charge_tree(op, folder)},
-                  .files = 1,
-                  .is_orphan = is_orphan},
+                  .files = 1},
         .handle = {(const char *)handle.data, handle.size_bytes},
         .name = op->name,
     };
@@ -198,25 +199,43 @@ int charge_begin_made(const struct op *op, int folder_fd, uint64_t folder, bool 
     return r;
 }
 
+// Of an inode that is there and isn't counted yet. Without a handle of it a death meanwhile counts all again.
+static int begin_there(const struct op *op, const struct charged *c, const struct ledger_charge *after, unsigned flags,
+                       struct charging *ret_charging)
+{
+    struct home_handle handle = {0};
+    home_handle_of(c->fd, &handle);
+    struct ledger_change change = {
+        .what = CHARGE_INODE | (uint32_t)handle.type << 8,
+        .space = op->space->number,
+        .file = file_of(&c->st),
+        .before = {.owner = after->owner},
+        .after = *after,
+        .handle = {(const char *)handle.data, handle.size_bytes},
+    };
+    return begin(op, &change, flags, ret_charging);
+}
+
+int charge_begin_unnamed(const struct op *op, const struct charged *c, struct charging *ret_charging)
+{
+    struct home_node n;
+    struct ledger_charge after;
+    *ret_charging = (struct charging){0};
+    if (!op->fs->ledger)
+        return 0;
+    cost(&c->st, c->tree, 0, &after);
+    bool is_known = state_get_home(op->fs->state, c->node, &n);
+    return begin_there(op, c, &after, is_known ? reserve_of(op, (enum home_place)n.place) : 0, ret_charging);
+}
+
 // A file system may give another group than was thought (mounted with grpid): it is counted there then.
 static void settle_other(const struct op *op, struct charging *charging, const struct charged *c,
                          const struct ledger_charge *present)
 {
     struct charging again;
     ledger_settle(charging->ledger, charging->slot, charging->file, &charging->before);
-    struct home_handle handle;
-    if (home_handle_of(c->fd, &handle) < 0)
-        return;
-    struct ledger_change change = {
-        .what = CHARGE_INODE | (uint32_t)handle.type << 8,
-        .space = op->space->number,
-        .file = file_of(&c->st),
-        .before = {.owner = present->owner},
-        .after = *present,
-        .handle = {(const char *)handle.data, handle.size_bytes},
-    };
-    if (begin(op, &change, LEDGER_EXEMPT, &again) == 0)
-        ledger_settle(again.ledger, again.slot, change.file, present);
+    if (begin_there(op, c, present, LEDGER_EXEMPT, &again) == 0)
+        ledger_settle(again.ledger, again.slot, again.file, present);
 }
 
 void charge_settle_known(const struct op *op, struct charging *charging, const struct charged *c)

@@ -34,12 +34,13 @@ int charge_begin(const struct op *op, const struct charged *c, const struct ledg
 // The same of a file's length.
 int charge_begin_length(const struct op *op, const struct charged *c, int64_t length_bytes,
                         struct charging *ret_charging);
-// The same of a truncation, which ends a reservation, too.
+// The same of a truncation to its length or less, which ends a reservation, too.
 int charge_begin_truncated(const struct op *op, const struct charged *c, int64_t length_bytes,
                            struct charging *ret_charging);
-// Something is made by the caller in the folder; `is_orphan`: without a name.
-int charge_begin_made(const struct op *op, int folder_fd, uint64_t folder, bool is_orphan,
-                      struct charging *ret_charging);
+// Something is made by the caller in the folder, under op->name.
+int charge_begin_made(const struct op *op, int folder_fd, uint64_t folder, struct charging *ret_charging);
+// A file without a name was made, as c->st says.
+int charge_begin_unnamed(const struct op *op, const struct charged *c, struct charging *ret_charging);
 // It is over: what it costs now is asked of the descriptor.
 void charge_settle(const struct op *op, struct charging *charging, const struct charged *c);
 // The same where c->st says what it is now.

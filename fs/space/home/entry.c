@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // entry.c: making, linking, moving and removing the entries of folders.
 //
-// Invariant: a change that was begun in an earlier life and finds itself done (EEXIST, ENOENT) is a success.
+// Invariant: a change that was begun in an earlier life and finds itself done (EEXIST, ENOENT) is a success; done by
+// somebody else, who works on the tree below, it isn't (is_own).
 #include <errno.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -59,12 +60,31 @@ static int entry_open(int folder_fd, struct text name, int *ret_fd, struct stat 
     return r < 0 ? r : fstat(*ret_fd, ret_stat) < 0 ? -errno : 0;
 }
 
-// What was begun by charge_begin_made is over; `fd`: of what was made.
-static void settle_made(const struct op *op, struct charging *charging, struct charged *c, int fd, int result)
+// Whether what a change finds in its place is what an earlier life of it made: the kernel let the caller make it, and
+// nobody asked whether he may open what another has put there.
+static bool is_own(const struct op *op, const struct stat *st)
 {
-    c->fd = fd;
-    if (result == 0)
+    return ((st->st_mode ^ op->change.mode) & S_IFMT) == 0 && st->st_uid == fuse_req_ctx(op->req)->uid;
+}
+
+static bool is_done(const struct op *op, int folder_fd, const struct once *once, int *ret_fd, struct stat *ret_stat)
+{
+    cleanup(cleanup_close) int fd = -1;
+    struct stat st;
+    if (!once->was_begun || entry_open(folder_fd, op->name, &fd, &st) < 0 || !is_own(op, &st))
+        return false;
+    *ret_fd = take_fd(&fd);
+    *ret_stat = st;
+    return true;
+}
+
+// What was begun by charge_begin_made is over. What was made is charged, also where it can't be opened (EMFILE).
+static void settle_made(const struct op *op, struct charging *charging, struct charged *c, int folder_fd, bool is_made)
+{
+    if (is_made && c->fd >= 0)
         charge_settle(op, charging, c);
+    else if (is_made && fstatat(folder_fd, op->name.data, &c->st, AT_SYMLINK_NOFOLLOW) == 0)
+        charge_settle_known(op, charging, c);
     else
         charge_settle_none(charging);
 }
@@ -83,15 +103,17 @@ static int make_charged(const struct op *op, int folder_fd, make *how, const str
     lock_scope(folder_lock(op));
     struct charged c = {.fd = -1, .tree = charge_tree(op, op->node)};
     struct charging charging;
-    if (once->was_begun && entry_open(folder_fd, op->name, ret_fd, ret_stat) == 0)
+    if (is_done(op, folder_fd, once, ret_fd, ret_stat))
         return 0;
-    int r = charge_begin_made(op, folder_fd, op->node, false, &charging);
+    int r = charge_begin_made(op, folder_fd, op->node, &charging);
     if (r < 0)
         return r;
     r = make_as_caller(op, folder_fd, how);
-    if (r == 0)
+    bool is_made = r == 0;
+    if (is_made)
         r = entry_open(folder_fd, op->name, ret_fd, ret_stat);
-    settle_made(op, &charging, &c, *ret_fd, r);
+    c.fd = *ret_fd;
+    settle_made(op, &charging, &c, folder_fd, is_made);
     return r;
 }
 
@@ -122,11 +144,14 @@ int home_mkdir(struct op *op)
 
 int home_mknod(struct op *op)
 {
+    if (!(op->change.mode & S_IFMT))
+        op->change.mode |= S_IFREG;
     return entry_make(op, make_special);
 }
 
 int home_symlink(struct op *op)
 {
+    op->change.mode = S_IFLNK;
     return entry_make(op, make_symlink);
 }
 
@@ -201,10 +226,13 @@ int home_link(struct op *op)
     if (r == 0)
         charge_move_entry(op, &move, op->change.to_node, folder.fd, op->change.to_name);
     charge_move_end(&move);
-    if (r == -EEXIST && once.was_begun)
+    bool exists = r == -EEXIST;
+    if (exists && once.was_begun)
         r = 0;
     if (r == 0)
         r = entry_open(folder.fd, op->change.to_name, &fd, &st);
+    if (r == 0 && exists && st.st_ino != n.ino)
+        r = -EEXIST;
     if (r == 0)
         r = home_node(op, &fd, &st, home_below(home_where(op, op->change.to_node), op->change.to_name), &node);
     once_end(&once, r, node);
@@ -372,45 +400,18 @@ int home_rename(struct op *op)
 
 // ---- files that are made open ---------------------------------------------------------------------
 
-static int create_open(const struct op *op, int folder_fd, const struct once *once, int *ret_fd)
+// As the caller. Returns a descriptor or -errno.
+static int open_as_caller(const struct op *op, int folder_fd, const char *name, int flags)
 {
     const struct fuse_ctx *ctx = fuse_req_ctx(op->req);
-    int flags = (op->flags & HOME_FLAGS_KEPT) | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
-    if (!home_is_name(op->name))
-        return -EINVAL;
     int r = identity_take(ctx->uid, ctx->gid, op->change.umask);
     if (r < 0)
         return r;
-    int fd = openat(folder_fd, op->name.data, flags | O_CREAT | O_EXCL, op->change.mode & ~(mode_t)S_IFMT);
-    r = error_of(fd);
+    int fd = openat(folder_fd, name, flags | (op->flags & HOME_FLAGS_KEPT) | O_CLOEXEC, op->change.mode & ~(mode_t)S_IFMT);
+    r = fd < 0 ? -errno : fd;
     identity_leave();
-    if (r == -EEXIST && once->was_begun) {
-        fd = openat(folder_fd, op->name.data, flags);
-        r = error_of(fd);
-    }
-    if (r == 0)
-        *ret_fd = fd;
-    // The kernel thought there was none, and checked nobody's rights to it: it shall look again.
-    return r == -EEXIST && !(op->flags & O_EXCL) ? -ESTALE : r;
-}
-
-static int tmpfile_open(const struct op *op, int folder_fd, const struct once *once, int *ret_fd)
-{
-    const struct fuse_ctx *ctx = fuse_req_ctx(op->req);
-    int flags = (op->flags & (HOME_FLAGS_KEPT | O_EXCL)) | O_TMPFILE | O_CLOEXEC;
-    (void)once; // nobody has seen what was made before, and it has gone
-    int r = identity_take(ctx->uid, ctx->gid, op->change.umask);
-    if (r < 0)
-        return r;
-    int fd = openat(folder_fd, ".", flags, op->change.mode & ~(mode_t)S_IFMT);
-    r = error_of(fd);
-    identity_leave();
-    if (r == 0)
-        *ret_fd = fd;
     return r;
 }
-
-typedef int create(const struct op *op, int folder_fd, const struct once *once, int *ret_fd);
 
 static int create_again(struct op *op, const struct once *once)
 {
@@ -427,59 +428,101 @@ static int create_again(struct op *op, const struct once *once)
     if (home_opened_again(op, &st, once->done.node))
         return 0;
     r = home_open_node(op, once->done.node, op->flags & HOME_FLAGS_KEPT, &fd);
-    return r < 0 ? r : home_opened(op, once->done.node, &fd, &st);
+    return r < 0 ? r : home_opened(op, once->done.node, &fd, &st, NULL);
 }
 
-static int create_charged(const struct op *op, int folder_fd, create *how, const struct once *once, int *ret_fd,
-                          struct stat *ret_stat)
+#define CREATE_FLAGS (O_NOFOLLOW | O_NONBLOCK | O_NOCTTY)
+
+static int create_charged(const struct op *op, int folder_fd, const struct once *once, int *ret_fd, struct stat *ret_stat)
 {
     lock_scope(folder_lock(op));
     struct charged c = {.fd = -1, .tree = charge_tree(op, op->node)};
-    struct charging charging = {0};
+    struct charging charging;
     cleanup(cleanup_close) int there = -1;
-    bool is_made = once->was_begun && op->name.size_bytes &&
-                   entry_open(folder_fd, op->name, &there, ret_stat) == 0; // and charged
-    int r = is_made ? 0 : charge_begin_made(op, folder_fd, op->node, op->name.size_bytes == 0, &charging);
+    if (is_done(op, folder_fd, once, &there, ret_stat)) { // and charged
+        struct home_handle handle;
+        int r = home_handle_of(there, &handle);
+        if (r == 0)
+            r = *ret_fd = home_handle_open(home_of(op), &handle, CREATE_FLAGS | (op->flags & HOME_FLAGS_KEPT));
+        return r < 0 ? r : 0;
+    }
+    int r = charge_begin_made(op, folder_fd, op->node, &charging);
     if (r < 0)
         return r;
-    r = how(op, folder_fd, once, ret_fd);
-    if (r == 0 && fstat(*ret_fd, ret_stat) < 0)
-        r = -errno;
-    if (r == 0 && !S_ISREG(ret_stat->st_mode))
-        r = -ESTALE;
-    settle_made(op, &charging, &c, *ret_fd, r);
-    return r;
+    r = c.fd = *ret_fd = open_as_caller(op, folder_fd, op->name.data, CREATE_FLAGS | O_CREAT | O_EXCL);
+    settle_made(op, &charging, &c, folder_fd, r >= 0);
+    if (r >= 0)
+        r = fstat(*ret_fd, ret_stat) < 0 ? -errno : 0;
+    // The kernel thought there was none, and checked nobody's rights to it: it shall look again.
+    return r == -EEXIST && !(op->flags & O_EXCL) ? -ESTALE : r;
 }
 
-static int create_file(struct op *op, create *how)
+int home_create(struct op *op)
 {
     HELD_CLEANUP folder = {0};
     cleanup(cleanup_close) int fd = -1;
     struct once once;
     struct stat st;
     uint64_t node = 0;
-    int r = home_hold(op, op->node, &folder);
+    op->change.mode = S_IFREG | (op->change.mode & ~(mode_t)S_IFMT);
+    int r = home_is_name(op->name) ? home_hold(op, op->node, &folder) : -EINVAL;
     if (r < 0)
         return r;
     if (!once_begin(op, 0, &once))
         return create_again(op, &once);
-    r = create_charged(op, folder.fd, how, &once, &fd, &st);
+    r = create_charged(op, folder.fd, &once, &fd, &st);
     if (r == 0)
         r = home_identify(op, fd, &st, home_below(home_where(op, op->node), op->name), &node);
     if (r == 0 && !once.was_begun)
         charge_nothing_reserved(op, node);
-    if (r == 0 && st.st_nlink == 0)
-        tell_orphan(op, node, true);
     once_end(&once, r, node);
-    return r < 0 ? r : home_opened(op, node, &fd, &st);
+    return r < 0 ? r : home_opened(op, node, &fd, &st, NULL);
 }
 
-int home_create(struct op *op)
+// ---- files without a name -------------------------------------------------------------------------
+
+// false: it isn't there any more, or never was.
+static bool tmpfile_again(struct op *op)
 {
-    return create_file(op, create_open);
+    HELD_CLEANUP held = {0};
+    struct handle h;
+    struct stat st;
+    uint64_t fh = op->is_resent ? state_find_handle(op->fs->state, op->unique) : 0;
+    if (!fh || !state_get_handle(op->fs->state, fh, &h))
+        return false;
+    if (home_hold(op, h.node, &held) == 0 && fstat(held.fd, &st) == 0)
+        return home_opened_again(op, &st, h.node);
+    home_handle_close(op, h.node, fh);
+    return false;
 }
 
+// Nobody but this request knows of it until it has a handle: a death before takes it away, and one that comes again makes
+// another. So it is charged as what is there (charge.h), and for good when it has its handle.
 int home_tmpfile(struct op *op)
 {
-    return create_file(op, tmpfile_open);
+    HELD_CLEANUP folder = {0};
+    cleanup(cleanup_close) int fd = -1;
+    struct charging charging;
+    struct charged c = {0};
+    if (tmpfile_again(op))
+        return 0;
+    int r = home_hold(op, op->node, &folder);
+    if (r == 0)
+        r = fd = open_as_caller(op, folder.fd, ".", O_TMPFILE | (op->flags & O_EXCL));
+    if (r >= 0)
+        r = fstat(fd, &c.st) < 0 ? -errno : 0;
+    if (r == 0)
+        r = home_identify(op, fd, &c.st, home_below(home_where(op, op->node), op->name), &c.node);
+    if (r < 0)
+        return r;
+    charge_nothing_reserved(op, c.node);
+    tell_orphan(op, c.node, true);
+    c.fd = fd;
+    c.tree = charge_tree(op, c.node);
+    r = charge_begin_unnamed(op, &c, &charging);
+    if (r == 0)
+        r = home_opened(op, c.node, &fd, &c.st, &charging);
+    if (r < 0)
+        state_forget(op->fs->state, c.node, 1);
+    return r;
 }

@@ -7,6 +7,8 @@
 //  2. A file grows, and shrinks, under its inode's lock only.
 //  3. Write requests say where they write; O_APPEND is the kernel's, under its own lock of the file. So one that
 //     comes again writes the same bytes to the same place.
+//  4. The handles of a file without a name come and go under its inode's lock only: who closes one knows whether it was
+//     the last.
 #include <errno.h>
 #include <unistd.h>
 
@@ -31,8 +33,8 @@ static int opening_update(struct home_node *n, void *context)
 {
     struct opening *o = context;
     struct fs *fs = o->op->fs;
-    if (o->fd < 0 && (n->opens == 0 || n->mode != OPEN_PASSTHROUGH))
-        return -EAGAIN;
+    if (o->fd < 0 && (n->opens == 0 || n->mode != OPEN_PASSTHROUGH || n->is_orphan))
+        return -EAGAIN; // is_orphan: invariant 4
     if (n->opens == 0) {
         if (!n->backing_id && atomic_load(&fs->is_passthrough)) {
             int id = session_backing_open(fs->session, o->fd);
@@ -66,6 +68,47 @@ static void handle_drop(struct op *op, uint64_t fh)
         close(local.fd);
 }
 
+// With the last handle of a file without a name goes what the file costs. Under the inode's lock: a file that is
+// unlinked meanwhile is one or the other. The request may be answered already.
+static void handle_drop_charged(struct op *op, uint64_t node, uint64_t fh, const struct home_node *n)
+{
+    struct charged c = {.node = node, .tree = n->tree};
+    struct ledger_charge none;
+    struct charging charging = {0};
+    cleanup(cleanup_close) int fd = -1;
+    if (n->is_orphan && n->opens == 1)
+        fd = home_handle_open(home_of(op), &n->handle, O_PATH | O_NOFOLLOW);
+    c.fd = fd;
+    if (fd >= 0 && fstat(fd, &c.st) == 0 && c.st.st_nlink == 0) {
+        charge_of(op, &c, &none);
+        none.files = none.bytes = 0;
+        int r = charge_begin(op, &c, &none, LEDGER_EXEMPT, &charging);
+        if (r < 0)
+            log_error("an unlinked file's charge stays: %s", strerror(-r));
+    }
+    handle_drop(op, fh);
+    if (n->is_orphan && n->opens == 1) {
+        home_forget(op->space, node);
+        if (n->mode != OPEN_PASSTHROUGH)
+            parking_remove(op->fs->parking, node);
+    }
+    charge_settle_none(&charging);
+}
+
+// A handle that an earlier life has closed already isn't another's.
+void home_handle_close(struct op *op, uint64_t node, uint64_t fh)
+{
+    struct home_node n;
+    struct handle h;
+    if (!state_get_handle(op->fs->state, fh, &h) || !state_get_home(op->fs->state, node, &n)) {
+        handle_drop(op, fh);
+        return;
+    }
+    lock_scope(home_inode_lock(op, n.ino));
+    if (state_get_home(op->fs->state, node, &n))
+        handle_drop_charged(op, node, fh, &n);
+}
+
 static void open_reply(struct op *op, uint64_t fh, const struct opening *o, uint64_t node, const struct stat *st)
 {
     bool is_writer = (op->flags & O_ACCMODE) != O_RDONLY;
@@ -88,7 +131,7 @@ static void open_reply(struct op *op, uint64_t fh, const struct opening *o, uint
     }
     if (r != -ENOENT)
         return;
-    handle_drop(op, fh); // interrupted: the kernel will not release it
+    home_handle_close(op, node, fh); // interrupted: the kernel will not release it
     if (st)
         state_forget(op->fs->state, node, 1);
 }
@@ -132,13 +175,17 @@ static int handle_make(struct op *op, uint64_t node, struct opening *o, bool is_
     return r;
 }
 
-int home_opened(struct op *op, uint64_t node, int *fd, const struct stat *st)
+int home_opened(struct op *op, uint64_t node, int *fd, const struct stat *st, struct charging *charging)
 {
     cleanup(cleanup_close) int own = take_fd(fd);
     struct opening o = {.op = op, .fd = own};
     struct stat now;
     uint64_t fh = 0;
     int r = handle_make(op, node, &o, st != NULL, &now, &fh);
+    if (charging && r == 0)
+        charge_settle(op, charging, &(struct charged){.fd = own, .node = node, .tree = charge_tree(op, node)});
+    else if (charging)
+        charge_settle_none(charging);
     if (r < 0)
         return r;
     bool is_reader = (op->flags & O_ACCMODE) == O_RDONLY;
@@ -161,12 +208,12 @@ int home_open(struct op *op)
     bool is_reader = (op->flags & O_ACCMODE) == O_RDONLY;
     int r = -EAGAIN;
     if (is_reader && n.opens && n.mode == OPEN_PASSTHROUGH) // the kernel has it already
-        r = home_opened(op, op->node, &fd, NULL);
+        r = home_opened(op, op->node, &fd, NULL, NULL);
     if (r != -EAGAIN)
         return r;
     r = home_open_node(op, op->node, op->flags & HOME_FLAGS_KEPT, &fd);
     if (r == 0)
-        r = home_opened(op, op->node, &fd, NULL);
+        r = home_opened(op, op->node, &fd, NULL, NULL);
     if (r < 0)
         metric_add(METRIC_OPEN_FAILED, 1);
     return r;
@@ -200,44 +247,11 @@ int home_handle_fd(struct op *op, uint64_t fh, int *ret_fd, uint64_t *ret_inode)
     return local_fd(op, fh, ret_fd, ret_inode);
 }
 
-// With the last handle of a file without a name goes what the file costs. Under the inode's lock: a file that is
-// unlinked meanwhile is one or the other.
-static void handle_drop_charged(struct op *op, const struct home_node *n)
-{
-    struct charged c = {.node = op->node, .tree = n->tree};
-    struct ledger_charge none;
-    struct charging charging = {0};
-    cleanup(cleanup_close) int fd = -1;
-    if (n->is_orphan && n->opens == 1)
-        fd = home_handle_open(home_of(op), &n->handle, O_PATH | O_NOFOLLOW);
-    c.fd = fd;
-    if (fd >= 0 && fstat(fd, &c.st) == 0 && c.st.st_nlink == 0) {
-        charge_of(op, &c, &none);
-        none.files = none.bytes = 0;
-        int r = charge_begin(op, &c, &none, 0, &charging);
-        if (r < 0)
-            log_error("an unlinked file's charge stays: %s", strerror(-r));
-    }
-    handle_drop(op, op->fh);
-    if (n->is_orphan && n->opens == 1) {
-        home_forget(op->space, op->node);
-        if (n->mode != OPEN_PASSTHROUGH)
-            parking_remove(op->fs->parking, op->node);
-    }
-    charge_settle_none(&charging);
-}
-
 int home_close(struct op *op)
 {
-    struct home_node n;
     lock_close_handle(op);
-    if (op->fh && state_get_home(op->fs->state, op->node, &n)) {
-        lock_scope(home_inode_lock(op, n.ino));
-        if (state_get_home(op->fs->state, op->node, &n))
-            handle_drop_charged(op, &n);
-    } else if (op->fh) {
-        handle_drop(op, op->fh);
-    }
+    if (op->fh)
+        home_handle_close(op, op->node, op->fh);
     fuse_reply_err(op->req, 0);
     return 0;
 }

@@ -107,8 +107,11 @@ int once_answer(struct op *op, const struct once *o);
 // ---- file.c: open files -----------------------------------------------------------------------
 
 // Makes a handle of the node's file and answers the op, an OPEN or (with `st`) a CREATE. Takes *fd, also where
-// it fails; -1: none is needed if the kernel has the file open already, else -EAGAIN.
-int home_opened(struct op *op, uint64_t node, int *fd, const struct stat *st);
+// it fails; -1: none is needed if the kernel has the file open already, else -EAGAIN. `charging`: of a file that was made
+// for this handle, over before the answer; NULL: none is in work.
+struct charging;
+int home_opened(struct op *op, uint64_t node, int *fd, const struct stat *st, struct charging *charging);
+void home_handle_close(struct op *op, uint64_t node, uint64_t fh); // and what only it kept
 // An open file is about to lose its last name, or never had one: where nobody else holds it, it is parked. Under the
 // inode's lock.
 void home_park(const struct op *op, uint64_t node, int fd);
