@@ -51,7 +51,7 @@ void ledger_room(struct ledger *l, const struct ledger_owner *owner, struct ledg
     l->ops->room(l, owner, ret_room);
 }
 
-bool ledger_is_exempt(struct ledger *l, uid_t caller)
+bool ledger_is_exempt(const struct ledger *l, uid_t caller)
 {
     for (size_t i = 0; i < l->exempt_count; i++)
         if (l->exempt[i] == caller)

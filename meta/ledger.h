@@ -97,7 +97,7 @@ struct ledger_room {
     int64_t limit_files, used_files;
 };
 void ledger_room(struct ledger *l, const struct ledger_owner *owner, struct ledger_room *ret_room);
-bool ledger_is_exempt(struct ledger *l, uid_t caller); // root, and who is listed
+bool ledger_is_exempt(const struct ledger *l, uid_t caller); // root, and who is listed
 // A folder is a tree's root if its number has a limit; an inode is in the tree of the nearest such folder above it,
 // or none. As cheap as a change. ledger_trees is another number whenever a tree came or went, so that what was
 // remembered can be looked up again.
@@ -106,7 +106,7 @@ uint64_t ledger_trees(struct ledger *l);
 
 // ---- limits ------------------------------------------------------------------------------------------------
 
-#define LEDGER_DEFAULT UINT64_MAX // as id: what owners of the kind have that have no limits of their own
+#define LEDGER_DEFAULT UINT64_MAX // as id: what owners of the kind have that have no limits of their own and aren't exempt
 
 struct ledger_limits {
     int64_t soft_bytes, hard_bytes, soft_files, hard_files; // 0: none

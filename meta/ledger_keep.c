@@ -8,7 +8,8 @@
 //
 // 1. A mark is taken away in the map first, then in the store, both under `writer`: who changes the owner between
 //    waits for `writer` and marks it again. A death between leaves a mark too many.
-// 2. What stands in the store without a mark is what is on the disk: files are synced between the last change and that.
+// 2. What stands in the store without a mark is what is on the disk: files are synced between the last change and that, and
+//    none of it is without a name: who has that open may be gone without a word (an aborted mount).
 #include <errno.h>
 
 #include "base/clock.h"
@@ -127,7 +128,7 @@ static void append_changed(struct ledger_local *l, bool is_last, struct buffer *
         struct map_entry *e = &l->map.entries[i];
         if (!e->kind || (!is_last && !l->marks_are_lost && e->written_tick > e->changed_tick))
             continue;
-        if (is_last)
+        if (is_last && e->sums.orphan_files == 0)
             e->flags &= ~(uint32_t)ENTRY_MARKED;
         e->written_tick = l->tick;
         append(all, e);

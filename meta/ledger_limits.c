@@ -180,8 +180,9 @@ void local_room(struct ledger *base, const struct ledger_owner *owner, struct le
     int64_t now_ns = clock_unix_ns();
     lock_scope(&l->lock);
     for (int kind = 0; kind < LEDGER_KINDS; kind++) {
-        struct map_entry none = {.kind = kind + 1U}; // who has used nothing yet has the default's limits
-        const struct map_entry *e = map_find(&l->map, (enum ledger_kind)kind, ledger_id_of(owner, kind));
+        uint64_t id = ledger_id_of(owner, kind);
+        struct map_entry none = {.kind = kind + 1U, .id = id}; // who has used nothing yet has the default's limits
+        const struct map_entry *e = map_find(&l->map, (enum ledger_kind)kind, id);
         if (!ledger_id_counts(owner, kind))
             continue;
         e = e ? e : &none;

@@ -36,7 +36,11 @@ struct met {
 
 const struct ledger_limits *local_limits(const struct ledger_local *l, const struct map_entry *e)
 {
-    return e->flags & ENTRY_HAS_OWN ? &e->limits : &l->defaults[e->kind - 1];
+    static const struct ledger_limits none;
+    if (e->flags & ENTRY_HAS_OWN)
+        return &e->limits;
+    bool is_exempt = e->kind == LEDGER_USER + 1 && ledger_is_exempt(&l->base, (uid_t)e->id);
+    return is_exempt ? &none : &l->defaults[e->kind - 1];
 }
 
 int64_t local_grace_ns(const struct ledger_local *l, const struct map_entry *e)

@@ -169,6 +169,26 @@ static void who_is_exempt_is_counted_and_not_limited(void **state)
     ledger_close(l);
 }
 
+static void who_is_exempt_has_the_default_s_limits_neither_as_owner_nor_in_df(void **state)
+{
+    struct ledger_options o = {.exempt = (uid_t[]){BOB}, .exempt_count = 1};
+    struct ledger *l = ledger_at(NULL, &o);
+    struct ledger_room room;
+    limit(l, LEDGER_USER, LEDGER_DEFAULT, (struct ledger_limits){.hard_bytes = 10});
+    limit(l, LEDGER_GROUP, STAFF, (struct ledger_limits){.hard_bytes = 1000});
+    ledger_room(l, &(struct ledger_owner){0, STAFF, 0}, &room); // a group's folder
+    assert_int_equal(room.limit_bytes, 1000);
+    assert_int_equal(change(l, 5, nothing_of(0, STAFF, 0), cost(0, STAFF, 0, 11)), 0);
+    assert_int_equal(change(l, 6, nothing_of(BOB, STAFF, 0), cost(BOB, STAFF, 0, 11)), 0);
+    ledger_room(l, &(struct ledger_owner){BOB, STAFF, 0}, &room);
+    assert_int_equal(room.limit_bytes, 1000);
+    ledger_room(l, &(struct ledger_owner){ALICE, STAFF, 0}, &room);
+    assert_int_equal(room.limit_bytes, 10);
+    limit(l, LEDGER_USER, 0, (struct ledger_limits){.hard_bytes = 20}); // said of himself it holds
+    assert_int_equal(change(l, 5, cost(0, STAFF, 0, 11), cost(0, STAFF, 0, 21)), -EDQUOT);
+    ledger_close(l);
+}
+
 static int grow(struct ledger *l, unsigned flags, int64_t from, int64_t to)
 {
     struct ledger_change c = {.file = {1, 5}, .before = cost(ALICE, STAFF, TREE, from), .after = cost(ALICE, STAFF, TREE, to)};
@@ -412,6 +432,7 @@ int main(void)
         each_in_its_world(over_the_soft_limit_is_allowed_for_the_time_of_grace),
         each_in_its_world(who_has_no_limits_of_his_own_has_the_defaults),
         each_in_its_world(who_is_exempt_is_counted_and_not_limited),
+        each_in_its_world(who_is_exempt_has_the_default_s_limits_neither_as_owner_nor_in_df),
         each_in_its_world(the_reserve_is_beyond_limits_of_users_and_groups_for_who_may_use_it),
         each_in_its_world(the_reserve_is_beyond_the_soft_limit_after_the_grace_with_a_hard_one_or_without),
         each_in_its_world(df_shows_the_limit_that_leaves_least),

@@ -495,6 +495,26 @@ static void orphans_are_charged_as_long_as_the_mount_lives(void **state)
     ledger_close(l);
 }
 
+// An aborted mount: nobody told of their closing, and the next life is another boot's.
+static void orphans_left_at_an_end_in_order_are_counted_away_after_a_reboot(void **state)
+{
+    struct ledger *l = ledger_at(folder_of_ledger(), &small);
+    make_three(l);
+    wait_until_counted(l, getuid());
+    make_orphan(l);
+    ledger_close(l);
+    cut_power();
+    struct ledger_options o = small;
+    o.is_takeover = false;
+    l = ledger_at(folder_of_ledger(), &o);
+    for (int i = 0; i < 2000 && used_bytes(l, LEDGER_USER, ALICE); i++)
+        usleep(5000);
+    assert_int_equal(used_bytes(l, LEDGER_USER, ALICE), 0);
+    assert_int_equal(used_files(l, LEDGER_GROUP, STAFF), 0);
+    assert_exact(l);
+    ledger_close(l);
+}
+
 static void set_limits(struct ledger *l)
 {
     struct ledger_limits tree = {.hard_files = 9};
@@ -582,6 +602,7 @@ int main(void)
         each_in_its_world(files_that_were_there_before_the_ledger_are_counted),
         each_in_its_world(other_trees_than_the_last_time_are_counted),
         each_in_its_world(orphans_are_charged_as_long_as_the_mount_lives),
+        each_in_its_world(orphans_left_at_an_end_in_order_are_counted_away_after_a_reboot),
         each_in_its_world(limits_survive_deaths_of_process_and_machine),
         each_in_its_world(a_ledger_has_one_process),
         each_in_its_world(a_check_tells_what_changed_behind_its_back_and_a_repair_takes_it),
