@@ -150,7 +150,7 @@ const struct option_row option_table[] = {
     {.name = "cache_time", .type = OPTION_TIME, .value = "TIME", .standard = "1h", .min = "0", .max = "7d",
      MOUNT_FIELD(cache_time_ns),
      .help = "how long the kernel keeps names where it can be told of changes"},
-    {.name = "workers", .type = OPTION_COUNT, .value = "N", .standard = "8", .min = "4", .max = "256",
+    {.name = "workers", .type = OPTION_COUNT, .value = "N", .standard = "8", .min = "4", .max = "128",
      MOUNT_FIELD(worker_count), .help = "threads that answer the kernel"},
     {.name = "librarians", .type = OPTION_COUNT, .value = "N", .standard = "2", .min = "1", .max = "64",
      MOUNT_FIELD(librarian_count), .help = "threads and connections per registry"},

@@ -23,7 +23,7 @@
 
 #define STATE_ROOT 1 // FUSE_ROOT_ID
 #define STATE_NAME_MAX 255
-#define STATE_THREADS_MAX 128
+#define STATE_THREADS_MAX 128 // no more workers than that (options_table.c)
 #define STATE_WAITS_MAX 896
 
 enum node_kind { NODE_FREE, NODE_FOLDER, NODE_LINK, NODE_README, NODE_NAME, NODE_FILE, NODE_HOME };

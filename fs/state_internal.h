@@ -44,7 +44,7 @@ struct state {
     struct state_header *header; // in the map
     struct free_list free[TABLE_KINDS];
     struct table named, files, homes; // hash -> node id
-    _Atomic uint32_t threads;
+    _Atomic uint32_t threads, changers; // that have a slot
 };
 
 // state.c. An id is a sequence, a table's bit and an index.

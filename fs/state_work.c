@@ -3,13 +3,25 @@
 // without a lock: each thread, and each request that waits, has a slot of its own.
 #include "fs/state_internal.h"
 
-static _Thread_local uint32_t work_slot; // 1 + index; 0: none yet
+#include "base/log.h"
+
+// 1 + index; 0: none yet. Changes have slots of their own, as many as there may be workers, who alone make them: what two
+// threads wrote into one would be taken for what the other did.
+static _Thread_local uint32_t work_slot, change_slot;
 
 static uint32_t slot_of_thread(struct state *s)
 {
     if (work_slot == 0)
         work_slot = 1 + atomic_fetch_add(&s->threads, 1) % STATE_THREADS_MAX;
     return work_slot - 1;
+}
+
+static struct change *change_of_thread(struct state *s)
+{
+    if (change_slot == 0)
+        change_slot = 1 + atomic_fetch_add(&s->changers, 1);
+    check(change_slot <= STATE_THREADS_MAX);
+    return &s->header->changes[change_slot - 1];
 }
 
 static _Atomic uint64_t *work_of_thread(struct state *s)
@@ -87,7 +99,7 @@ uint32_t state_deaths(const struct state *s, uint64_t unique)
 // rest of a slot is not its own.
 void state_change_begin(struct state *s, uint64_t unique, uint64_t detail)
 {
-    struct change *c = &s->header->changes[slot_of_thread(s)];
+    struct change *c = change_of_thread(s);
     c->unique = 0;
     atomic_signal_fence(memory_order_seq_cst);
     c->detail = detail;
@@ -100,7 +112,7 @@ void state_change_begin(struct state *s, uint64_t unique, uint64_t detail)
 
 void state_change_end(struct state *s, int result, uint64_t node)
 {
-    struct change *c = &s->header->changes[slot_of_thread(s)];
+    struct change *c = change_of_thread(s);
     c->node = node;
     c->result = result;
     atomic_signal_fence(memory_order_seq_cst);

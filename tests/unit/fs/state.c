@@ -2,6 +2,7 @@
 #include "tests/unit/base/harness.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -394,6 +395,62 @@ static void the_next_life_knows_what_was_begun_and_what_was_done(void **state)
     }
 }
 
+static void *work(void *state)
+{
+    state_work_begin(state, 200);
+    state_work_end(state);
+    return NULL;
+}
+
+struct changing {
+    struct state *state;
+    pthread_barrier_t ready;
+};
+
+static void *change_long(void *argument)
+{
+    struct changing *c = argument;
+    state_change_begin(c->state, 100, 5);
+    pthread_barrier_wait(&c->ready);
+    pthread_barrier_wait(&c->ready);
+    state_change_end(c->state, 0, 3);
+    return NULL;
+}
+
+static void *change_meanwhile(void *argument)
+{
+    state_change_begin(((struct changing *)argument)->state, 102, 6);
+    return NULL;
+}
+
+static void run_thread(void *(*run)(void *), void *argument)
+{
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, run, argument), 0);
+    pthread_join(thread, NULL);
+}
+
+static void what_a_change_did_is_never_told_of_another_however_many_threads_there_are(void **state)
+{
+    struct changing c = {.state = open_state(*(int *)*state)};
+    struct change found;
+    pthread_t first;
+    pthread_barrier_init(&c.ready, NULL, 2);
+    assert_int_equal(pthread_create(&first, NULL, change_long, &c), 0);
+    pthread_barrier_wait(&c.ready);
+    for (int i = 0; i < STATE_THREADS_MAX - 1; i++)
+        run_thread(work, c.state);
+    run_thread(change_meanwhile, &c);
+    pthread_barrier_wait(&c.ready);
+    pthread_join(first, NULL);
+    pthread_barrier_destroy(&c.ready);
+    state_close(c.state);
+    struct state *s = open_state(*(int *)*state);
+    assert_int_equal(state_change_find(s, 100, &found), CHANGE_DONE);
+    assert_int_equal(state_change_find(s, 102, &found), CHANGE_BEGUN);
+    state_close(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -413,6 +470,7 @@ int main(void)
         T(an_inode_of_a_home_is_one_node_until_it_is_forgotten_and_closed),
         T(a_home_s_open_files_are_known_to_the_next_life),
         T(the_next_life_knows_what_was_begun_and_what_was_done),
+        T(what_a_change_did_is_never_told_of_another_however_many_threads_there_are),
     };
     return run_group(tests);
 }
