@@ -363,32 +363,80 @@ def test_a_path_descriptor_keeps_nothing_of_an_unlinked_file(home, alice):
         mounting.eventually(lambda: not kept(), 10)
 
 
-def test_what_a_failed_reservation_left_is_given_back(mount, place):
-    """ext4 leaves what it had found room for when the disk was full."""
-    disk = place / "small.img"
+@pytest.fixture
+def small(place, request):
+    """A disk of 64 MiB, ext4."""
+    disk, at = place / f"{request.node.name}.img", place / f"{request.node.name}-disk"
     with disk.open("wb") as f:
         f.truncate(64 << 20)
     subprocess.run(["mkfs.ext4", "-q", disk], check=True)
-    at = place / "small"
     at.mkdir()
     if subprocess.run(["mount", "-o", "loop", disk, at], capture_output=True).returncode != 0:
         pytest.skip("no loop device can be mounted here")
     try:
         (at / "alice").mkdir()
         os.chown(at / "alice", ALICE, ALICE)
-        home = mount(f"home:{at}", ledger_dir=place / "ledger-small")
-        alice = home.path / "alice"
-        for mode, before in ((FALLOC_FL_KEEP_SIZE, 0), (0, 0), (FALLOC_FL_KEEP_SIZE, 8 * KIB)):
-            by(ALICE, write, alice / "a", 4 * KIB)
-            if before:
-                by(ALICE, fallocate, alice / "a", FALLOC_FL_KEEP_SIZE, 0, before)
-            assert error(by, ALICE, fallocate, alice / "a", mode, 0, 200 << 20) == "ENOSPC"
-            st = os.stat(at / "alice" / "a")
-            assert st.st_blocks * 512 <= used(home, "user", ALICE)[0] + 8 * KIB  # an attribute has a block of its own
-            assert_counted(home)
-        home.unmount()
+        yield at
     finally:
         subprocess.run(["umount", at], check=True)
+
+
+def test_what_a_failed_reservation_left_is_given_back(mount, place, small):
+    """ext4 leaves what it had found room for when the disk was full."""
+    home = mount(f"home:{small}", ledger_dir=place / "ledger-small")
+    alice = home.path / "alice"
+    for mode, before in ((FALLOC_FL_KEEP_SIZE, 0), (0, 0), (FALLOC_FL_KEEP_SIZE, 8 * KIB)):
+        by(ALICE, write, alice / "a", 4 * KIB)
+        if before:
+            by(ALICE, fallocate, alice / "a", FALLOC_FL_KEEP_SIZE, 0, before)
+        assert error(fallocate, alice / "a", mode, 0, 200 << 20) == "ENOSPC"  # root, whom the file system below refuses
+        st = os.stat(small / "alice" / "a")
+        assert st.st_blocks * 512 <= used(home, "user", ALICE)[0] + 8 * KIB  # an attribute has a block of its own
+        assert_counted(home)
+    home.unmount()
+
+
+def test_what_the_disk_keeps_for_root_is_not_for_users(mount, place, small):
+    home = mount(f"home:{small}", ledger_dir=place / "ledger-reserved")
+    alice = home.path / "alice"
+    whole = os.statvfs(small)
+    kept = (whole.f_bfree - whole.f_bavail) * whole.f_frsize
+    assert kept > 2 << 20
+
+    def free() -> int:
+        os.sync()
+        return os.statvfs(small).f_bfree * whole.f_frsize
+
+    def fill() -> str:
+        (alice / "sparse").touch()
+        os.truncate(alice / "sparse", 20 << 20)
+        with (alice / "sparse").open("r+b", buffering=0) as sparse, (alice / "a").open("wb", buffering=0) as f:
+            sparse.write(b"x" * 64 * KIB)
+            while f.write(b"x" * 64 * KIB):
+                pass
+        return ""
+
+    def fill_on(offset: int) -> int:
+        with (alice / "sparse").open("r+b", buffering=0) as f:
+            return os.pwrite(f.fileno(), b"y" * 64 * KIB, offset)
+
+    def copy() -> int:
+        with (alice / "a").open("rb") as source, (alice / "b").open("wb") as target:
+            return os.copy_file_range(source.fileno(), target.fileno(), 1 << 20)
+
+    assert error(by, ALICE, fill) == "ENOSPC"
+    assert kept - (64 << 10) <= free() <= kept + (256 << 10)
+    assert error(by, ALICE, fill_on, 10 << 20) == "ENOSPC"  # a hole
+    assert by(ALICE, fill_on, 0) == 64 * KIB  # what has its blocks
+    assert by(ALICE, write, alice / "a", 1 << 20, "r+b") == 1 << 20
+    by(ALICE, (alice / "c").touch)
+    assert error(by, ALICE, fallocate, alice / "c", FALLOC_FL_KEEP_SIZE, 0, 1 << 20) == "ENOSPC"
+    assert error(by, ALICE, copy) == "ENOSPC"
+    assert write(alice / "root", 1 << 20) == 1 << 20
+    by(ALICE, (alice / "a").unlink)
+    mounting.eventually(lambda: by(ALICE, write, alice / "b", 1 << 20) == 1 << 20, 10)
+    assert_counted(home)
+    home.unmount()
 
 
 def test_a_file_of_absurd_length_can_be_unlinked(mount, place):

@@ -337,6 +337,8 @@ static ssize_t write_locked(struct op *op, struct charged *c)
     if (r == 0 && op->change.kills_privileges)
         r = home_kill_privileges(c->fd, &c->st);
     if (r == 0)
+        r = home_room(op, c->fd, &c->st, op->offset, (int64_t)op->size_bytes);
+    if (r == 0)
         r = charge_begin_length(op, c, longer(op->offset + (off_t)op->size_bytes, c->st.st_size), &charging);
     if (r < 0) {
         c->known = NULL;
@@ -429,6 +431,8 @@ static int fallocate_locked(struct op *op, struct charged *c)
     int r = charged_now(op, c);
     if (r == 0 && fuse_req_ctx(op->req)->uid != 0)
         r = home_kill_privileges(c->fd, &c->st); // fallocate says nothing of its own about them
+    if (r == 0 && !(op->flags & FALLOC_FL_PUNCH_HOLE))
+        r = home_room(op, c->fd, &c->st, op->offset, (int64_t)op->size_bytes);
     if (r < 0)
         return r;
     bool is_behind = end > c->st.st_size && !(op->flags & FALLOC_FL_PUNCH_HOLE);
@@ -475,6 +479,9 @@ static ssize_t copy_locked(struct op *op, int from_fd, struct charged *c)
     int64_t left = longer(from_stat.st_size - from, 0);
     size_t size = op->size_bytes < COPY_BYTES_MAX ? op->size_bytes : COPY_BYTES_MAX;
     size = (uint64_t)left < size ? (size_t)left : size;
+    r = home_room(op, c->fd, &c->st, to, (int64_t)size);
+    if (r < 0)
+        return r;
     r = charge_begin_length(op, c, longer(to + (off_t)size, c->st.st_size), &charging);
     if (r < 0)
         return r;

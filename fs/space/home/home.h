@@ -7,6 +7,7 @@
 // path: what a user renames or replaces meanwhile leads nowhere else.
 #pragma once
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <sys/stat.h>
 
 #include "fs/space/space.h"
@@ -31,6 +32,8 @@ struct home {
     int mount_fd;      // the same folder, readable: what open_by_handle_at takes
     struct locking *locking;     // lock.h; NULL: the kernel keeps locks
     struct provision *provision; // provision.h; NULL: nothing appears by itself
+    bool keeps_room;   // room.c
+    _Atomic int64_t granted_bytes; // the same
     uint64_t ino_seed; // so that inode numbers of several spaces of a mount differ
     struct lock descriptor_locks[HOME_STRIPES]; // LOCK_RANK_LEAF, by slot
     struct home_descriptor descriptors[HOME_DESCRIPTORS];
@@ -75,6 +78,12 @@ void home_show(const struct home *h, struct stat *st);
 struct fuse_entry_param home_entry(const struct op *op, uint64_t node, const struct stat *st);
 int home_reply_entry(struct op *op, uint64_t node, const struct stat *st);
 struct lock *home_inode_lock(const struct op *op, uint64_t inode);
+
+// ---- room.c: the disk's room for users ----------------------------------------------------------
+
+void home_room_start(struct home *h); // once, with the tree open
+// Whether the caller may fill those bytes of a file, which is as `st` says. -ENOSPC; -errno of the file system.
+int home_room(const struct op *op, int fd, const struct stat *st, int64_t from, int64_t size);
 
 // ---- folders, as getdents64(2) tells them -------------------------------------------------------
 
