@@ -169,6 +169,34 @@ def test_writing_takes_a_set_user_id_bit_away(alice):
     by(ALICE, os.chmod, path, 0o6777)
     by(BOB, os.truncate, path, 1)
     assert path.stat().st_mode & 0o7777 == 0o777
+    by(ALICE, os.chmod, path, 0o6777)
+
+    def reserve():
+        with open(path, "r+b") as f:
+            os.posix_fallocate(f.fileno(), 0, 5000)
+
+    by(BOB, reserve)
+    assert path.stat().st_mode & 0o7777 == 0o777 and path.stat().st_size == 5000
+    by(ALICE, os.chmod, path, 0o6777)
+
+    def copy():
+        with open(path, "r+b") as f:
+            return os.copy_file_range(f.fileno(), f.fileno(), 100, 0, 4000)
+
+    assert by(BOB, copy) == 100
+    assert path.stat().st_mode & 0o7777 == 0o777
+
+
+def test_a_set_user_id_program_runs_as_its_owner_only_where_the_mount_says_so(home, alice, mount, below):
+    tool = alice / "id"
+    tool.write_bytes(Path("/usr/bin/id").read_bytes())  # root's
+    tool.chmod(0o4755)
+
+    def run(path: Path) -> int:
+        return int(by(ALICE, lambda: subprocess.run([path, "-u"], capture_output=True, text=True, check=True).stdout))
+
+    assert run(tool) == ALICE
+    assert run(mount(f"home:{below}", suid=True).path / tool.relative_to(home.path)) == 0
 
 
 def test_devices_are_made_by_root_only_and_opened_by_nobody(home, alice):

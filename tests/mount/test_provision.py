@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
+import multiprocessing
 import os
 import pwd
+import shutil
 import signal
 import stat
 import threading
@@ -199,6 +202,54 @@ def test_a_groups_folder_appears_for_its_members(mount, below, place, request):
     assert by(GAMES.pw_uid, change, gid=GAMES.pw_gid) == "ours, too"
 
 
+def _attack(below: Path, name: str, ready) -> None:
+    """As the user whose home is being made, on the tree below, where he may look: whatever he can put in its way."""
+    os.setgid(GAMES.pw_gid)
+    os.setuid(GAMES.pw_uid)
+    ready.set()
+    while True:
+        for entry in os.listdir(below):
+            at = below / entry
+            for act in (
+                lambda: os.rename(at, below / "away"),
+                lambda: os.symlink("/etc", below / name),
+                lambda: os.symlink("/etc", at / ".jupyter"),
+                lambda: os.rename(at / ".jupyter", at / ".away"),
+                lambda: os.symlink(below.parent / "theirs", at / ".bashrc"),
+                lambda: os.unlink(at / ".bashrc"),
+                lambda: os.link(below.parent / "theirs", at / "tool"),
+            ):
+                with contextlib.suppress(OSError):
+                    act()
+
+
+def test_a_user_who_puts_links_in_the_way_steers_nothing(homes, below, skeleton, place):
+    theirs = below.parent / "theirs"
+    theirs.write_text("not his")
+    theirs.chmod(0o644)
+    before = {at: at.lstat() for at in (theirs, Path("/etc"), below, skeleton / ".bashrc")}
+    ready = multiprocessing.Event()
+    attacker = multiprocessing.Process(target=_attack, args=(below, "games", ready))
+    attacker.start()
+    try:
+        assert ready.wait(20)
+        for _ in range(25):
+            answer = mounting.control("home", "create", homes.path, "games")
+            made = (below / "games").lstat()
+            assert answer.returncode == 0 and stat.S_ISDIR(made.st_mode), answer.stderr
+            assert (made.st_uid, made.st_gid, stat.S_IMODE(made.st_mode)) == (GAMES.pw_uid, GAMES.pw_gid, 0o700)
+            assert names_in(below) == ["games"]  # he renamed none of it
+            shutil.rmtree(homes.path / "games", ignore_errors=True)
+            mounting.eventually(lambda: shutil.rmtree(homes.path / "games", ignore_errors=True) or not (homes.path / "games").exists(), 20)
+    finally:
+        attacker.kill()
+        attacker.join()
+    for at, was in before.items():
+        now = at.lstat()
+        assert (now.st_mode, now.st_uid, now.st_gid, now.st_ino) == (was.st_mode, was.st_uid, was.st_gid, was.st_ino), at
+    assert theirs.read_text() == "not his"
+
+
 # ---- quotas: what is set and told ----------------------------------------------------------------
 
 
@@ -275,6 +326,41 @@ def test_df_shows_the_limit_that_leaves_least(homes):
     assert (st.f_files, st.f_ffree) == (10, 4)
     whole = os.statvfs(homes.path)
     assert whole.f_blocks * whole.f_frsize > 1 << 20
+
+
+def test_in_a_groups_folder_users_have_their_default_and_the_group_its_limit(mount, below, place, request):
+    m = mount(f"group:{below}", provision=f"{GAMES.pw_gid}", ledger_dir=place / f"ledger-{request.node.name}")
+    folder = m.path / "games"
+    quota(m, "set", "user", "default", "--hard-bytes", "1M")
+    quota(m, "set", "group", "games", "--hard-bytes", "2560K")
+
+    def df(at: Path) -> int:
+        st = os.statvfs(at)
+        return st.f_blocks * st.f_frsize
+
+    def write(name: str, size: int) -> str:
+        try:
+            with (folder / name).open("ab", buffering=0) as f:
+                f.write(b"x" * size)
+        except OSError as e:
+            return errno.errorcode[e.errno]
+        return "written"
+
+    def member(user, name: str, size: int) -> str:
+        return by(user.pw_uid, write, name, size, gid=user.pw_gid, groups=[GAMES.pw_gid])
+
+    by(GAMES.pw_uid, os.mkdir, folder / "sub", gid=GAMES.pw_gid)
+    assert (df(folder), df(folder / "sub")) == (2560 << 10, 1 << 20)  # root's, who has no default; a user's
+    assert [member(GAMES, "a", 1 << 20), member(GAMES, "a", 1)] == ["written", "EDQUOT"]  # his own default
+    assert [member(DAEMON, "b", 1 << 20), member(DAEMON, "b", 1)] == ["written", "EDQUOT"]
+    (folder / "roots").touch()
+    (folder / "roots").chmod(0o666)
+    assert [member(DAEMON, "roots", 512 << 10), member(DAEMON, "roots", 1)] == ["written", "EDQUOT"]  # root's: the group's limit
+    assert write("more", 1) == "written"  # root may
+    whole = os.statvfs(folder)
+    assert (whole.f_bavail, whole.f_blocks * whole.f_frsize - (2560 << 10)) == (0, whole.f_frsize)
+    assert os.statvfs(folder / "sub").f_bavail == 0
+    assert_counted(m)
 
 
 def test_a_check_tells_what_others_changed_below_and_a_repair_takes_it(homes, below):
