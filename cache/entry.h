@@ -68,7 +68,8 @@ struct cache_entry {
     bool is_buried;             // DYING, and all that follows from it is done
     struct version version;     // invariant 1
     char *validator;            // its memory
-    char *checksum;             // of the whole; NULL: none, or it is to be ignored
+    char *checksum;             // of the whole, the registry's or the origin's; NULL: none, or it is to be ignored
+    bool was_asked;             // whether the origin has one
     uint32_t mismatches;        // times that the whole wasn't what its checksum says
     int64_t confirmed_ns;       // the origin said this version (monotonic); 0: not in this life
     int64_t confirmed_unix_ns;

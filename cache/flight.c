@@ -363,11 +363,20 @@ void flight_ask(struct cache_entry *e, uint32_t count, enum origin_priority prio
         flight_new(e, 0, count, true, priority);
 }
 
+void flight_ask_checksum(struct cache_entry *e)
+{
+    check(lock_is_held(&e->lock));
+    if (!e->asking)
+        flight_new(e, 0, 0, true, ORIGIN_BACKGROUND)->is_of_whole = true;
+}
+
 // ---- ending
 
 static bool flight_is_wanted(const struct flight *f)
 {
     const struct cache_entry *e = f->entry;
+    if (f->is_of_whole)
+        return true;
     if (f->is_question)
         for (const struct cache_waiter *w = e->waiters; w; w = w->next)
             if (w->want->kind == CACHE_WANT_VERSION)

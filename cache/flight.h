@@ -38,6 +38,7 @@ struct flight {
     enum flight_state state;
     enum origin_priority priority;
     bool is_question;              // the entry is `asking` by it
+    bool is_of_whole;              // and nobody waits for it: it is to say the whole's checksum
     uint32_t first, count;         // blocks; a HEAD: none
     uint32_t arrived;
     bool is_long;
@@ -80,6 +81,8 @@ void flight_want_stored(struct cache_entry *e, uint32_t first, uint32_t count, u
                         enum origin_priority priority);
 // Asks for the version: by the first `count` blocks, or with count 0 by a HEAD. Nothing, if it is being asked.
 void flight_ask(struct cache_entry *e, uint32_t count, enum origin_priority priority);
+// Asks for the whole's checksum, unless something is being asked.
+void flight_ask_checksum(struct cache_entry *e);
 bool flight_covers(const struct cache_entry *e, uint32_t block);
 // Cancels what nobody wants any more; all. Those that never flew are put into `gone`, for flights_free_gone.
 void flights_review(struct cache_entry *e, struct flight_list *gone);

@@ -53,6 +53,8 @@ static int flight_learn(struct flight *f, const struct origin_answer *a, struct 
     e->confirmed_ns = f->started_ns;
     e->confirmed_unix_ns = clock_unix_ns() - (clock_ns() - f->started_ns);
     latency_note(f);
+    if (a->checksum.size_bytes && !e->checksum && !e->mismatches)
+        e->checksum = memory_copy(a->checksum.data, a->checksum.size_bytes);
     uint32_t blocks = entry_block_count(e);
     if (f->count > blocks - f->first)
         f->count = blocks - f->first;
@@ -257,7 +259,7 @@ static void flight_done(struct origin_request *r, const struct origin_answer *a)
     const char *why = NULL;
     flight_close(f);
     lock_acquire(&e->lock);
-    bool is_cancelled = f->state == FLIGHT_FAILED;
+    bool is_cancelled = f->state == FLIGHT_FAILED, is_of_whole = f->is_of_whole;
     int error = is_cancelled ? -ECANCELED : flight_outcome(f, a, &why, &versions);
     bool is_gone = error == -ESTALE || (error == -ENOENT && e->state != ENTRY_ABSENT);
     if (error < 0 && !is_cancelled)
@@ -275,6 +277,8 @@ static void flight_done(struct origin_request *r, const struct origin_answer *a)
         entry_die(e, true);
     wake(&versions, 0);
     wake(&failed, error);
+    if (is_of_whole && !error)
+        whole_told(e);
     whole_look(e);
     entry_pump(e);
     flight_landed(f);
@@ -291,6 +295,7 @@ void flight_request(struct flight *f, int64_t deadline_ns)
         .version = e->version_id_text,
         .offset = (uint64_t)f->first * CACHE_BLOCK_BYTES,
         .size_bytes = (uint64_t)f->count * CACHE_BLOCK_BYTES,
+        .is_all = e->state != ENTRY_ABSENT && f->first == 0 && f->count && f->count == entry_block_count(e),
         .deadline_ns = deadline_ns,
         .begin = flight_begin,
         .sink = flight_sink,

@@ -186,6 +186,9 @@ struct stored_waiter {
 // are missing now). -EILSEQ: the whole isn't what its checksum says: it is dying, and so would be
 // what the same origin gives again. -ESTALE: it is dying for another reason.
 void stored_check(struct stored *s, struct stored_waiter *w);
+// The checksum of a complete object that had none, learnt since: the next check compares it. false: there is one already, or
+// this one can't be compared.
+bool stored_expect(struct stored *s, struct text checksum);
 // true: it will not be called.
 bool stored_check_cancel(struct stored *s, struct stored_waiter *w);
 

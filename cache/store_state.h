@@ -58,6 +58,7 @@ struct stored {
     bool is_digesting;
     bool is_digest_stale;          // to be begun again
     bool is_digest_streamed;       // has bytes that were not read back
+    bool is_digest_late;           // it is of a COMPLETE file: to be computed from the disk
     uint64_t digested_bytes;
     LIST_HEAD(, stored_claim) claims; // blocks being written
     struct stored_waiter *waiters;

@@ -85,11 +85,16 @@ static int digest_end(struct stored *s)
     bool is_final;
     {
         lock_scope(&s->lock);
-        if (s->state != STORED_FULL)
+        if (s->state != STORED_FULL && !(s->state == STORED_COMPLETE && s->is_digest_late))
             return -ENODATA;
         is_final = !s->is_digest_streamed && !s->is_digest_stale;
-        if (stored_is_digest_right(s))
-            return stored_seal(s);
+        if (stored_is_digest_right(s)) {
+            s->is_digest_late = false;
+            if (s->state == STORED_FULL)
+                return stored_seal(s);
+            store_digest_free(take(s->digest));
+            return 0;
+        }
         if (!is_final)
             return AGAIN;
         s->is_wrong = true;
@@ -191,7 +196,7 @@ static int check_slice(struct stored *s, char *buffer)
     bool has_digest;
     {
         lock_scope(&s->lock);
-        has_digest = s->digest && s->state == STORED_FULL;
+        has_digest = s->digest && (s->state == STORED_FULL || s->is_digest_late);
     }
     int r = begin_check(s);
     if (r == 0)
@@ -237,7 +242,7 @@ static void finish(struct stored *s, int error)
 static bool is_unfinished(struct stored *s, int result)
 {
     lock_scope(&s->lock);
-    return result == AGAIN || s->wants_rebuild ||
+    return result == AGAIN || s->wants_rebuild || (result == 0 && s->is_digest_late) ||
            (s->state == STORED_FULL && (result == -ENODATA || result == -EBADMSG));
 }
 
@@ -323,10 +328,23 @@ static int answer(struct stored *s)
     if (r < 0)
         return r;
     bool is_done = s->state == STORED_COMPLETE && store_stamp_equal(&now, &s->stamp) &&
-                   store_bits_all(&s->proven);
+                   store_bits_all(&s->proven) && !s->is_digest_late;
     if (is_done)
         note_checked(s);
     return is_done ? 0 : AGAIN;
+}
+
+bool stored_expect(struct stored *s, struct text checksum)
+{
+    cleanup(cleanup_store_digest_free) struct store_digest *digest = store_digest_new(checksum);
+    lock_scope(&s->lock);
+    if (!digest || s->digest || s->version.checksum.size_bytes || s->state != STORED_COMPLETE)
+        return false;
+    s->digest = take(digest);
+    s->digested_bytes = 0;
+    s->is_digest_stale = s->is_digest_streamed = false;
+    s->is_digest_late = true;
+    return true;
 }
 
 void stored_check(struct stored *s, struct stored_waiter *w)

@@ -4,6 +4,8 @@
 //    asked for. It ends when the last of them landed, or the first failed.
 // 2. An object whose whole isn't what its checksum says is fetched once more. If that is the same it is given
 //    without that checksum (two datasets may have come to share a file), or refused, as configured.
+// 3. Of an object that became whole without a checksum the origin is asked for one, once, if it is likely to have it. Its
+//    bytes are given out meanwhile, as they were before.
 #include "cache/whole.h"
 
 #include <errno.h>
@@ -201,6 +203,31 @@ void whole_check(struct cache_entry *e)
     stored_check(k->stored, &k->waiter);
 }
 
+void whole_told(struct cache_entry *e)
+{
+    BUFFER_CLEANUP checksum = {0};
+    lock_acquire(&e->lock);
+    struct stored *s = e->checksum && e->stored && e->state == ENTRY_COMPLETE ? stored_ref(e->stored) : NULL;
+    if (s)
+        buffer_append_string(&checksum, e->checksum);
+    lock_release(&e->lock);
+    if (!s)
+        return;
+    stored_expect(s, buffer_text(&checksum));
+    stored_unref(s);
+    whole_check(e);
+}
+
+// Whether the origin is asked now. With the entry's lock held.
+static bool whole_ask(struct cache_entry *e)
+{
+    if (e->was_asked || e->mismatches || e->asking || !origin_may_tell_checksum(e->origin))
+        return false;
+    e->was_asked = true;
+    flight_ask_checksum(e);
+    return true;
+}
+
 void whole_end(struct cache *c)
 {
     lock_acquire(&c->lock);
@@ -229,12 +256,14 @@ void whole_look(struct cache_entry *e)
         if (is_whole)
             entry_move(e, ENTRY_COMPLETE);
     }
-    bool has_checksum = e->checksum != NULL;
+    bool is_asked = is_whole && !e->checksum && whole_ask(e);
     lock_release(&e->lock);
     if (lost) {
         stored_unref(lost);
         entry_pump(e);
     }
-    if (is_whole && has_checksum)
-        whole_check(e);
+    if (is_whole)
+        whole_told(e);
+    if (is_asked)
+        flights_launch(e->cache);
 }

@@ -13,6 +13,8 @@ void entry_wish(struct cache_entry *e, int64_t bytes);
 void entry_pump(struct cache_entry *e);
 // Looks whether every block is on the disk by now: then the entry is COMPLETE, and its whole checksum is looked at.
 void whole_look(struct cache_entry *e);
+// Compares a whole that was put on the disk without a checksum with the one that is known by now, if there is one.
+void whole_told(struct cache_entry *e);
 // With the lock held: gives up what the store has of it if that is dying (while it was open: because the whole isn't
 // what its checksum says; else it may have been evicted). Returns what to stored_unref without the lock, or NULL.
 struct stored *whole_lost(struct cache_entry *e);

@@ -21,6 +21,7 @@ struct origin_ops {
     bool can_write;
     bool has_versions; // it may know them; whether a bucket keeps any is asked
     bool is_local;
+    bool tells_checksums;                            // of whole objects, where the server has them
     void (*close)(struct origin *o);                 // frees it
     // Origins without a wire: some of the work, as fetch_ops.run.
     int (*run)(struct origin_flight *flight);
@@ -41,6 +42,7 @@ struct origin_ops {
 struct origin {
     const struct origin_ops *ops;
     _Atomic(struct endpoint *) endpoint; // s3's may move to another region
+    atomic_uint silences;                // HEADs in a row that said no checksum, or were not made for that
     char *identity;
     _Atomic uint32_t references;
 };

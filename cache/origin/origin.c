@@ -14,6 +14,8 @@
 #include "cache/origin/listing.h"
 
 #define ANSWER_TEXT_BYTES_MAX 2048
+#define SILENCES_MAX 4    // then a server is taken to have no checksums
+#define SILENCES_EACH 256 // and is asked once in so many times
 
 // ---- opening
 
@@ -41,6 +43,7 @@ void origin_init(struct origin *o, const struct origin_ops *ops, struct endpoint
     atomic_init(&o->endpoint, e);
     o->identity = identity;
     atomic_init(&o->references, 1);
+    atomic_init(&o->silences, 0);
 }
 
 void origin_release(struct origin *o)
@@ -118,6 +121,14 @@ bool origin_is_local(const struct origin *o)
 const struct endpoint *origin_endpoint(const struct origin *o)
 {
     return atomic_load_explicit(&o->endpoint, memory_order_acquire);
+}
+
+bool origin_may_tell_checksum(struct origin *o)
+{
+    if (!o->ops->tells_checksums)
+        return false;
+    unsigned silences = atomic_fetch_add(&o->silences, 1); // until an answer says otherwise
+    return silences < SILENCES_MAX || silences % SILENCES_EACH == 0;
 }
 
 int64_t origin_latency_ns(const struct origin *o)

@@ -76,6 +76,8 @@ bool origin_is_local(const struct origin *o); // bytes are had without a network
 // Who answers for it, for telling whose trouble is whose: origins at one server have the same. Lives as long as the
 // fetchers.
 const struct endpoint *origin_endpoint(const struct origin *o);
+// Whether a HEAD of an object is likely to say the checksum of the whole: what this server did lately. Counts.
+bool origin_may_tell_checksum(struct origin *o);
 // What it took lately until an answer began, at best; 0: unknown, or without a network.
 int64_t origin_latency_ns(const struct origin *o);
 
@@ -140,7 +142,7 @@ struct origin_answer {
     int64_t mtime_unix_ns;
     struct text storage_class; // "STANDARD" is left out by S3
     struct text content_type;
-    struct text checksum;      // of the whole object, as store.h has it: "crc32c:<base64>"
+    struct text checksum;      // of the whole object, as store.h has it: "crc32c:<base64>". HEAD; GET of all of it, perhaps
     int64_t server_unix_ns;    // PUT, PART and so on: the server's clock; ORIGIN_TIME_UNKNOWN
     bool keeps_checksums;      // BEGIN: parts and the whole are checked by the server by their CRC-32
     struct text metadata;      // S3's x-amz-meta-*: "name\0value\0" repeated, names in lower case; HEAD only
@@ -171,6 +173,7 @@ struct origin_request {
     struct text version;       // GET, HEAD: this one of the object's; empty: the present one
     uint64_t offset;           // GET
     uint64_t size_bytes;       // GET: > 0; what lies behind the object's end isn't given, and no error
+    bool is_all;               // GET from 0: that is all of the object, as far as is known: it needn't be called a range
     struct text if_match;      // GET, HEAD: only of this validator; empty: any. DELETE: where the server knows that
     struct text if_none_match; // GET, HEAD: only if it is another (then and only then error 0 with bytes)
     struct text delimiter;     // LIST: "" or "/"

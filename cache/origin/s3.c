@@ -141,7 +141,7 @@ static const char *method_name(const struct fetch_message *m)
 static void s3_fields(struct s3_origin *s3, struct origin_flight *flight, struct fetch_message *m, struct buffer *fields)
 {
     static const char mode[] = "x-amz-checksum-mode:ENABLED", payer[] = "x-amz-request-payer:requester";
-    if (flight->request->verb == ORIGIN_HEAD)
+    if (flight->request->verb == ORIGIN_HEAD || (flight->request->verb == ORIGIN_GET && flight->request->offset == 0))
         buffer_append(fields, mode, sizeof(mode));
     if (s3->pays_requests)
         buffer_append(fields, payer, sizeof(payer));
@@ -324,6 +324,7 @@ static void s3_status(struct origin *o, struct doc *map)
 
 const struct origin_ops s3_ops = {
     .can_list = true,
+    .tells_checksums = true,
     .can_write = true,
     .has_versions = true,
     .is_local = false,

@@ -63,7 +63,7 @@ void wire_ask(struct origin_flight *flight, struct fetch_message *m)
         return;
     }
     uint64_t from = r->offset + flight->given_bytes;
-    if (is_get && (from > 0 || r->size_bytes != ORIGIN_TO_THE_END)) { // else all of it: no range
+    if (is_get && (from > 0 || !(r->is_all || r->size_bytes == ORIGIN_TO_THE_END))) { // else all of it: no range
         buffer_format(&m->fields, "Range: bytes=%llu-", (unsigned long long)from);
         uint64_t end;
         if (!__builtin_add_overflow(r->offset, r->size_bytes, &end))
@@ -114,11 +114,14 @@ static void wire_read_metadata(struct origin_flight *flight, const struct fetch_
     answer_set(flight, &flight->answer.metadata, buffer_text(&all));
 }
 
-// A checksum of the whole object, not of its parts' checksums ("…-3").
+// A checksum of the whole object, not of its parts' checksums ("…-3"), nor of a part that is just the range asked for.
+// Those that cost the least come first.
 static void wire_read_checksum(struct origin_flight *flight, const struct fetch_head *h)
 {
-    static const char *const kinds[] = {"sha256", "crc64nvme", "crc32c", "crc32", "sha1"};
-    if (text_equal(fetch_head_get(h, "x-amz-checksum-type"), TEXT("COMPOSITE")))
+    static const char *const kinds[] = {"crc32", "crc32c", "crc64nvme", "sha1", "sha256"};
+    bool is_part = flight->request->verb == ORIGIN_GET &&
+                   fetch_head_integer(h, "content-length") != flight->answer.size_bytes;
+    if (is_part || text_equal(fetch_head_get(h, "x-amz-checksum-type"), TEXT("COMPOSITE")))
         return;
     for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++) {
         BUFFER_CLEANUP text = {0};
@@ -129,6 +132,7 @@ static void wire_read_checksum(struct origin_flight *flight, const struct fetch_
         buffer_clear(&text);
         buffer_format(&text, "%s:%.*s", kinds[i], (int)value.size_bytes, value.data);
         answer_set(flight, &flight->answer.checksum, buffer_text(&text));
+        atomic_store(&flight->origin->silences, 0);
         return;
     }
 }

@@ -197,6 +197,24 @@ def test_an_object_replaced_under_an_open_reader_is_estale_and_new_at_once_for_w
         assert os.stat(m / "f").st_size == len(new)
 
 
+@pytest.mark.parametrize("passthrough", ["off", "on"])
+def test_a_file_that_is_here_whole_is_read_to_its_end_as_it_was_opened(far, mount, passthrough):
+    old = far.put("f", data_of(4 * MIB))
+    m = mount("s3://bucket", **far.options(list_time="1h", passthrough=passthrough))
+    assert (m / "f").read_bytes() == old
+    eventually(lambda: cached(m / "f") == 100, SLACK)
+    before = m.counters()["open_passthrough"]
+    with open(m / "f", "rb", buffering=0) as f:
+        if passthrough == "on" and m.status()["modes"]["passthrough"] == "on":
+            assert m.counters()["open_passthrough"] > before
+        new = far.put("f", data_of(3 * MIB, seed=2))
+        assert mounting.control("refresh", m.path, env=m.env).returncode == 0
+        eventually(lambda: (m / "f").read_bytes() == new, SLACK, "who opens it gets the new bytes")
+        os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        assert b"".join(iter(lambda: f.read(MIB), b"")) == old
+    assert (m / "f").read_bytes() == new
+
+
 # ---- servers that fail
 
 

@@ -176,6 +176,46 @@ static void the_checksums_are_those_of_their_standards(void **state)
                            "f82401cf7aa2e4cb1ecd90296e3f14cb5413f8ed77be73045b13914cdcd6a919", FOX));
 }
 
+// Bit by bit, as the definition has it.
+static uint64_t crc_of(uint64_t polynomial, uint64_t begin, const uint8_t *data, size_t n)
+{
+    uint64_t crc = begin;
+    for (size_t i = 0; i < n; i++) {
+        crc ^= data[i];
+        for (int bit = 0; bit < 8; bit++)
+            crc = crc & 1 ? crc >> 1 ^ polynomial : crc >> 1;
+    }
+    return crc ^ begin;
+}
+
+static void long_ones_are_as_their_definition_has_them_however_they_come(void **state)
+{
+    static const struct {
+        const char *name;
+        int digits;
+        uint64_t polynomial, begin;
+    } kinds[] = {{"crc32", 8, UINT64_C(0xedb88320), UINT32_MAX},
+                 {"crc32c", 8, UINT64_C(0x82f63b78), UINT32_MAX},
+                 {"crc64nvme", 16, UINT64_C(0x9a6c9329ac4bc9b5), UINT64_MAX}};
+    uint8_t data[3000];
+    uint64_t x = 88172645463325252;
+    for (size_t i = 0; i < sizeof(data); i++, x ^= x << 13, x ^= x >> 7, x ^= x << 17)
+        data[i] = (uint8_t)x;
+    for (size_t k = 0; k < sizeof(kinds) / sizeof(*kinds); k++)
+        for (size_t n = 0; n < 600; n++) {
+            const uint8_t *at = data + n % 16;
+            size_t size = n < 400 ? n : sizeof(data) - n, cut = n * 7 % (size + 1);
+            char text[64];
+            snprintf(text, sizeof(text), "%s:%0*llx", kinds[k].name, kinds[k].digits,
+                     (unsigned long long)crc_of(kinds[k].polynomial, kinds[k].begin, at, size));
+            struct store_digest *d = store_digest_new(text_of(text));
+            store_digest_add(d, at, cut);
+            store_digest_add(d, at + cut, size - cut);
+            assert_true(store_digest_is_right(d));
+            store_digest_free(d);
+        }
+}
+
 static void what_is_no_checksum_compares_nothing(void **state)
 {
     static const char *const words[] = {
@@ -198,6 +238,7 @@ int main(void)
         cmocka_unit_test(a_name_leads_back_to_its_identity),
         cmocka_unit_test(bits_are_found_as_a_plain_array_has_them),
         cmocka_unit_test(the_checksums_are_those_of_their_standards),
+        cmocka_unit_test(long_ones_are_as_their_definition_has_them_however_they_come),
         cmocka_unit_test(what_is_no_checksum_compares_nothing),
     };
     return run_group(tests);
