@@ -28,6 +28,8 @@
     X(REGISTRY_SPARED, "registry_spared", COUNTER, "questions not asked as the registry is away")      \
     X(REGISTRY_CHANGES, "registry_changes", COUNTER, "changes of a registry that were noticed")    \
     X(SET_LOADS, "set_loads", COUNTER, "key sets read whole from a registry")                      \
+    X(SET_DIGESTS, "set_digests", COUNTER, "key sets compared with a registry instead of being read")   \
+    X(SETS_OLD, "sets_old", COUNTER, "listings shown as they were while they are read again")          \
     X(SET_ROWS, "set_rows", COUNTER, "rows read into key sets")                                    \
     X(POINT_QUERIES, "point_queries", COUNTER, "single names asked of a registry")                 \
     X(LIST_PAGES, "list_pages", COUNTER, "pages of buckets' listings asked of origins")              \

@@ -354,7 +354,7 @@ static int daemon_start(struct daemon *d, char **ret_why)
     r = sources_open(d, ret_why);
     if (r < 0)
         return r;
-    d->fs.park = park_new();
+    d->fs.park = park_new(&d->fs);
     d->fs.parking = parking_new(DAEMON_FD_PARKING_IN, DAEMON_FD_PARKING_OUT);
     struct session *session = NULL;
     r = session_open(DAEMON_FD_FUSE, d->fs.state, &fs_ops, &d->fs, &session);

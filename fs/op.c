@@ -19,11 +19,13 @@
 #include "base/queue.h"
 #include "fs/fs.h"
 #include "fs/session.h"
+#include "fs/space/space.h"
 #include "fs/state.h"
 
 enum phase { PHASE_RUNNING, PHASE_PARKED, PHASE_CLAIMED };
 
 struct park {
+    struct fs *fs;
     struct lock lock;
     struct op *first;   // under lock
     pthread_cond_t parked; // there is one to watch
@@ -42,7 +44,8 @@ static void librarians_ready(struct waiter *w, int error)
 
 static int librarians_ask(struct op *op)
 {
-    op->waiter = (struct waiter){.ready = librarians_ready};
+    int64_t patience = op->want.has_old ? clock_ns() + PATIENCE_NS : 0;
+    op->waiter = (struct waiter){.ready = librarians_ready, .patience_ns = patience};
     repository_ask(op->repository, &op->want, &op->waiter);
     return -EINPROGRESS;
 }
@@ -211,6 +214,13 @@ static void op_give_up(struct park *p, struct op *op)
     park_remove(p, op);
 }
 
+static void spaces_hurry(struct fs *fs)
+{
+    for (uint16_t i = 0; i < fs->space_count; i++)
+        if (fs->spaces[i]->ops->hurry)
+            fs->spaces[i]->ops->hurry(fs->spaces[i]);
+}
+
 static void *keeper_run(void *argument)
 {
     struct park *p = argument;
@@ -218,6 +228,9 @@ static void *keeper_run(void *argument)
     for (;;) {
         p->is_asleep = !p->first;
         condition_wait(&p->parked, &p->lock, p->is_asleep ? INT64_MAX : clock_ns() + KEEPER_PERIOD_NS);
+        lock_release(&p->lock);
+        spaces_hurry(p->fs);
+        lock_acquire(&p->lock);
         int64_t now = clock_ns();
         for (struct op *op = p->first; op; op = op ? op->next : NULL) {
             if (op->deadline_ns > now || atomic_load(&op->phase) != PHASE_PARKED)
@@ -374,9 +387,10 @@ void op_start(struct park *p, struct op *op)
         op_go_on(kept, r);
 }
 
-struct park *park_new(void)
+struct park *park_new(struct fs *fs)
 {
     struct park *p = new_struct(struct park);
+    p->fs = fs;
     lock_init(&p->lock, LOCK_RANK_PARKED, "parked");
     condition_init(&p->parked);
     if (thread_start(&p->keeper, "keeper", keeper_run, p) < 0)

@@ -97,6 +97,8 @@ struct op {
     bool is_plus;        // readdirplus
     bool fills_pages;    // read: for the kernel's own pages of the file, not for a read(2)
     bool was_provisioned; // of a look-up: it has been tried to make what is looked for
+    bool has_left;       // of entries: the kernel is to keep them no longer than
+    int64_t left_ns;
     bool is_passing;     // of an entry: the name may be gone at any time, the kernel is to keep it for none
     bool is_statx;       // getattr, answered by fs_reply_stat
     struct op_lock lock;
@@ -111,9 +113,9 @@ struct op {
     struct op *previous, *next; // the parked list, under its lock
 };
 
-struct park; // all parked ops and the keeper thread that watches their deadlines
+struct park; // all parked ops and the keeper thread that watches their deadlines, and hurries spaces along
 
-struct park *park_new(void);
+struct park *park_new(struct fs *fs);
 // Runs it, answers or parks it. `op` may live on the stack.
 void op_start(struct park *p, struct op *op);
 // For sources: what `op` waits for is there (0) or can't be had (-errno).

@@ -17,7 +17,7 @@ struct space_options {
     enum space_kind kind;
     bool has_kind;     // it was said, not taken from the source's words
     char *source;      // as given; a local path is absolute and free of symlinks; a label is looked up
-    int64_t refresh_ns;
+    int64_t refresh_ns, stale_ns;
     bool has_uid, has_gid, has_umask;
     uid_t uid;
     gid_t gid;

@@ -37,6 +37,8 @@ const struct option_row option_table[] = {
      .help = "what SOURCE is, where its words don't say so"},
     {.name = "refresh", .type = OPTION_TIME, .value = "TIME", .standard = "1s", .min = "10ms", .max = "1d",
      SPACE_FIELD(refresh_ns), .help = "a change of the source is seen after at most this time"},
+    {.name = "stale", .type = OPTION_TIME, .value = "TIME", .standard = "30s", .min = "0", .max = "1h",
+     SPACE_FIELD(stale_ns), .help = "how long a listing that has changed may be shown while it is read again"},
     {.name = "uid", .type = OPTION_USER, .value = "USER", SPACE_FIELD(uid),
      .help = "owner of all files, a name or number (default: butler.yaml's)"},
     {.name = "gid", .type = OPTION_GROUP, .value = "GROUP", SPACE_FIELD(gid),

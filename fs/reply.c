@@ -34,13 +34,19 @@ void fs_stat(const struct fs_attr *a, struct stat *ret_stat)
     };
 }
 
+static double timeout_of(const struct op *op)
+{
+    double left_s = (double)op->left_ns / NS_PER_S;
+    return op->has_left && left_s < op->space->timeout_s ? left_s : op->space->timeout_s;
+}
+
 static void entry_fill(const struct op *op, uint64_t node, const struct fs_attr *a,
                        struct fuse_entry_param *ret_entry)
 {
     *ret_entry = (struct fuse_entry_param){
         .ino = node,
-        .attr_timeout = op->space->timeout_s,
-        .entry_timeout = op->is_passing ? 0 : op->space->timeout_s,
+        .attr_timeout = timeout_of(op),
+        .entry_timeout = op->is_passing ? 0 : timeout_of(op),
     };
     fs_stat(a, &ret_entry->attr);
 }
@@ -68,7 +74,7 @@ int fs_reply_create(struct op *op, uint64_t node, const struct fs_attr *a, const
 
 int fs_reply_negative(struct op *op)
 {
-    struct fuse_entry_param entry = {.entry_timeout = op->space->timeout_s};
+    struct fuse_entry_param entry = {.entry_timeout = timeout_of(op)};
     fuse_reply_entry(op->req, &entry);
     return 0;
 }

@@ -414,7 +414,7 @@ int job_find(struct librarian *l, const struct want *w)
     int r = finding_begin(&f, w);
     if (r < 0)
         return r;
-    r = catalogue_pin_set(repository->catalogue, &id, w->fresh, &state);
+    r = library_pin_set(repository, &id, w->fresh, &state);
     if (r < 0)
         return r == -ENOENT ? 0 : r; // gone meanwhile: who asked will want it again
     r = fill_page(&f, state.generation, w, &page.last, &page.has_more);

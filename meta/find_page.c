@@ -54,7 +54,8 @@ static bool set_is_there(const struct place *p)
 {
     struct set_id id = place_set_id(p);
     struct set_state state;
-    return catalogue_set(p->repository->catalogue, &id, &state) == 0 && state.epoch >= p->fresh;
+    return catalogue_set(p->repository->catalogue, &id, &state) == 0 &&
+           state.epoch >= library_good_epoch(p->repository, &id, p->fresh, NULL);
 }
 
 static int find_in(struct place *p, struct text type, struct text expression, const struct key *after,

@@ -2,6 +2,7 @@
 // jobs: the queues and the waiters. Invariants stand in the header.
 #include "meta/jobs.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 
 static struct job *job_of(uint64_t value)
@@ -103,6 +104,45 @@ bool jobs_cancel(struct jobs *all, struct waiter *waiter)
     return true;
 }
 
+// Takes those out whose patience is over.
+static struct waiter *take_impatient(struct jobs *all)
+{
+    struct waiter *out = NULL;
+    int64_t now = clock_ns();
+    size_t position = 0;
+    lock_scope(all->lock);
+    for (uint64_t value; (value = table_next(&all->by_hash, &position));) {
+        struct waiter **at = &job_of(value)->first;
+        while (*at) {
+            struct waiter *w = *at;
+            bool is_over = w->patience_ns && w->patience_ns <= now;
+            if (!is_over) {
+                at = &w->next;
+                continue;
+            }
+            *at = w->next;
+            w->job = NULL;
+            w->next = out;
+            out = w;
+        }
+    }
+    return out;
+}
+
+// As long as it isn't called a waiter stays: who would cancel it is told that it is.
+static void call_all(struct waiter *first, int error)
+{
+    for (struct waiter *w = first, *next; w; w = next) {
+        next = w->next; // the waiter may be gone once it was called
+        w->ready(w, error);
+    }
+}
+
+void jobs_hurry(struct jobs *all)
+{
+    call_all(take_impatient(all), -EAGAIN);
+}
+
 static void job_forget(struct jobs *all, const struct job *j)
 {
     check(lock_is_held(all->lock));
@@ -132,7 +172,7 @@ struct job *jobs_take(struct jobs *all)
 
 void jobs_end(struct jobs *all, struct job *j, int error)
 {
-    struct waiter *w, *next;
+    struct waiter *w;
     {
         lock_scope(all->lock);
         job_forget(all, j);
@@ -145,10 +185,7 @@ void jobs_end(struct jobs *all, struct job *j, int error)
             w->job = NULL;
         w = j->first;
     }
-    for (; w; w = next) {
-        next = w->next; // the waiter may be gone once it was called
-        w->ready(w, error);
-    }
+    call_all(w, error);
     all->free(j);
 }
 

@@ -25,6 +25,7 @@ struct job {
     struct job *next; // in its queue
     uint64_t hash;    // of its want
     struct waiter *first;
+    int64_t asked_ns;  // the owner's: since when it is there
     bool is_running, is_long;
     bool is_own;      // done though nobody waits for it
 };
@@ -58,6 +59,8 @@ void jobs_wait(struct job *j, struct waiter *w);
 
 // true: it isn't called any more.
 bool jobs_cancel(struct jobs *all, struct waiter *w);
+// Calls those whose patience is over with -EAGAIN; their job goes on.
+void jobs_hurry(struct jobs *all);
 // The next that may be begun, waiting for it; NULL: closing.
 struct job *jobs_take(struct jobs *all);
 // Calls its waiters and frees it.

@@ -58,7 +58,8 @@ static struct library_job *job_new(const struct want *w, uint64_t hash)
     struct library_job *j = new_struct(struct library_job);
     want_copy(&j->want, w);
     j->job.hash = hash;
-    j->job.is_long = w->kind == WANT_SET || w->kind == WANT_FIND;
+    j->job.is_long = w->kind == WANT_SET || w->kind == WANT_FIND || w->kind == WANT_VERIFY;
+    j->job.asked_ns = clock_ns();
     return j;
 }
 
@@ -86,6 +87,18 @@ void repository_ask(struct repository *r, const struct want *w, struct waiter *w
 bool repository_cancel(struct repository *r, struct waiter *waiter)
 {
     return jobs_cancel(&r->jobs, waiter);
+}
+
+void repository_hurry(struct repository *r)
+{
+    jobs_hurry(&r->jobs);
+}
+
+bool library_is_slow(struct repository *r, const struct want *w)
+{
+    lock_scope(&r->library);
+    const struct job *j = jobs_find(&r->jobs, want_hash(w), want_same, w);
+    return j && clock_ns() >= j->asked_ns + PATIENCE_NS;
 }
 
 void errand_begin(struct repository *r, struct errand *e)
@@ -173,7 +186,7 @@ static void note_failure(struct repository *r, const struct want *w, int error)
 struct snapshot *library_snapshot(struct repository *r, uint64_t fresh)
 {
     lock_scope(&r->lock);
-    return r->snapshot && r->snapshot->epoch >= fresh ? snapshot_ref(r->snapshot) : NULL;
+    return r->snapshot && snapshot_epoch(r->snapshot) >= fresh ? snapshot_ref(r->snapshot) : NULL;
 }
 
 void library_set_snapshot(struct repository *r, struct snapshot *s)
@@ -181,7 +194,7 @@ void library_set_snapshot(struct repository *r, struct snapshot *s)
     struct snapshot *old = s;
     {
         lock_scope(&r->lock);
-        if (!r->snapshot || r->snapshot->epoch <= s->epoch) {
+        if (!r->snapshot || snapshot_epoch(r->snapshot) <= s->epoch) {
             old = r->snapshot;
             r->snapshot = s;
         }
@@ -214,6 +227,8 @@ uint64_t library_note_mark(struct repository *r, uint64_t mark, bool *ret_change
         r->marks[r->mark_count++ % MARKS_KEPT] = (struct mark_seen){mark, epoch};
         r->since_unix_ns = since;
         uint64_t was = atomic_exchange(&r->epoch, epoch);
+        if (was != epoch)
+            library_note_epoch(r, epoch);
         *ret_changed = was && was != epoch;
     }
     pthread_mutex_unlock(&r->noting);
@@ -256,6 +271,14 @@ static void registry_drop(struct librarian *l, int error)
     l->registry = NULL;
 }
 
+static void look_now(struct repository *r, bool is_forced)
+{
+    lock_scope(&r->library);
+    r->refresh_wanted = true;
+    r->is_forced = r->is_forced || is_forced;
+    pthread_cond_signal(&r->poll);
+}
+
 // Invariant 5.
 static void note_away(struct librarian *l, int error)
 {
@@ -266,7 +289,7 @@ static void note_away(struct librarian *l, int error)
         for (unsigned i = 1; i < r->librarian_count; i++)
             atomic_store(&r->librarians[i].gives_up, true);
         if (l->number)
-            repository_refresh(r); // who looks whether it is back may sleep for long yet
+            look_now(r, false); // who looks whether it is back may sleep for long yet
     } else if (error >= 0 && l->number == 0 && atomic_exchange(&r->is_away, false)) {
         metric_add(METRIC_REGISTRY_AWAY, -1);
         r->away_looks = 0;
@@ -299,7 +322,10 @@ static void *work(void *argument)
 {
     struct librarian *l = argument;
     struct repository *r = l->repository;
+    struct registry *registry;
     struct library_job *j;
+    if (l->number == 1) // so that who comes first needn't wait for a connection; it is the one that is woken first
+        librarian_registry(l, &registry);
     while ((j = (struct library_job *)jobs_take(&r->jobs))) {
         int error = run(l, &j->want);
         note_result(r, error);
@@ -360,16 +386,22 @@ static void *poll(void *argument)
     struct librarian *l = argument;
     struct repository *r = l->repository;
     while (!atomic_load(&r->is_closing)) {
+        bool is_forced;
         {
             lock_scope(&r->library);
             int64_t deadline = clock_ns() + until_next_look(r);
             while (!r->refresh_wanted && !atomic_load(&r->is_closing) &&
                    condition_wait(&r->poll, &r->library, deadline) == 0)
                 ;
-            r->refresh_wanted = false;
+            is_forced = r->is_forced;
+            r->refresh_wanted = r->is_forced = false;
         }
         if (!atomic_load(&r->is_closing))
             poll_once(l);
+        if (is_forced) {
+            library_forget_verified(r);
+            atomic_store(&r->forced_epoch, repository_epoch(r));
+        }
         // As far as it goes before the next look.
         int64_t until = clock_ns() + r->refresh_ns / 2;
         while (!atomic_load(&r->is_closing) && catalogue_tidy(r->catalogue, TIDY_BLOCKS) == 1 &&
@@ -381,9 +413,7 @@ static void *poll(void *argument)
 
 void repository_refresh(struct repository *r)
 {
-    lock_scope(&r->library);
-    r->refresh_wanted = true;
-    pthread_cond_signal(&r->poll);
+    look_now(r, true);
 }
 
 int library_start(struct repository *r)

@@ -16,6 +16,9 @@
 
 #define LIBRARIANS_MAX 64
 #define MARKS_KEPT 8
+#define EPOCHS_KEPT 128
+#define VERIFIED_KEPT 256
+#define LARGE_ROWS 20000 // of a set: less is read as quickly as it is compared
 
 typedef int registry_opener(const struct repository_config *config, int64_t limit_ns,
                             struct registry **ret_registry, char **ret_why);
@@ -44,6 +47,23 @@ struct mark_seen {
     uint64_t mark, epoch;
 };
 
+struct epoch_begin {
+    uint64_t epoch;
+    int64_t ns;
+};
+
+// A set that may be found to be what it was (library_verify.c).
+struct verified {
+    struct set_id id;
+    uint64_t set_epoch;  // its own, in the catalogue
+    uint64_t epoch;      // the newest at which it was read or compared
+    uint64_t digest;     // what it is compared by
+    int64_t checked_ns, read_ns; // when it was compared or read, and read, last
+    int64_t cost_ns;     // of comparing
+    bool is_changed;     // or can't be compared
+    uint64_t used;
+};
+
 // Where someone is among the rows of a set (row_series.h).
 #define ROW_SERIES_KEPT 64
 struct row_series {
@@ -62,13 +82,15 @@ struct repository {
     struct catalogue *catalogue;
     struct archives *archives; // the daemon's; NULL: members' sizes are not asked
     uint32_t number; // in the catalogue
-    int64_t refresh_ns, limit_ns;
+    int64_t refresh_ns, limit_ns, stale_ns;
+    uint64_t large_rows; // LARGE_ROWS, but in tests
     registry_opener *opener;
     void (*changed)(void *context);
     int64_t (*remote_size)(void *context, uint32_t datastore, struct text recorded_path);
     void *context;
 
     atomic_uint_fast64_t epoch;
+    atomic_uint_fast64_t forced_epoch; // somebody wants nothing older, whatever `stale` says
     atomic_bool is_away;      // the database is: only librarian/0 goes on asking
     unsigned away_looks;      // of librarian/0, since then
     atomic_bool asks_folders; // its registry finds a folder's rows by indexes
@@ -83,6 +105,8 @@ struct repository {
     int64_t since_unix_ns;
     struct mark_seen marks[MARKS_KEPT];
     unsigned mark_count;
+    struct epoch_begin began[EPOCHS_KEPT]; // when epochs began, as far as this life saw it
+    uint32_t began_count;
     int trouble; // -errno of the database; 0: it answers
     int64_t trouble_since_ns;
     char *last_error;
@@ -93,9 +117,13 @@ struct repository {
     pthread_cond_t poll;   // `refresh` was asked for, or it is closing
     struct jobs jobs;      // struct library_job
     struct errand *errands;
-    bool refresh_wanted;
+    bool refresh_wanted, is_forced; // to look now; by somebody who wants nothing old
 
     struct answers answers; // its own lock
+    struct lock verified_lock; // over the next three, LOCK_RANK_LEAF
+    struct verified *verified;
+    uint32_t verified_count;
+    uint64_t verified_used;
     struct lock series_lock; // over the next two, LOCK_RANK_LEAF
     struct row_series series[ROW_SERIES_KEPT];
     uint64_t series_used;
@@ -131,6 +159,7 @@ struct subject {
     const struct dataset_type *type;
     struct registry *registry;
     uint64_t epoch;
+    uint64_t snapshot_epoch; // before anything was asked: it may be renewed meanwhile
 };
 
 void subject_release(struct subject *s);
@@ -143,10 +172,34 @@ int job_set(struct librarian *l, const struct want *w);
 int job_part(struct librarian *l, const struct want *w); // in library_part.c
 // Asks with nobody waiting, unless too much is asked so already.
 void library_ask_ahead(struct repository *r, const struct want *want);
+int job_verify(struct librarian *l, const struct want *w); // in library_verify.c
 int job_find(struct librarian *l, const struct want *w); // in find.c
 int job_row(struct librarian *l, const struct want *w);
 int job_members(struct librarian *l, const struct want *w);
 int job_folder(struct librarian *l, const struct want *w);
+
+// What of an older epoch still counts (library_verify.c).
+void library_note_epoch(struct repository *r, uint64_t epoch); // a new one; under r->lock
+// The oldest epoch of which listings may still be shown to who came at `fresh`; `fresh` itself: none before it.
+uint64_t library_oldest(struct repository *r, uint64_t fresh);
+// For how long what is of `epoch` may be remembered; INT64_MAX: until the registry changes.
+int64_t library_old_left(struct repository *r, uint64_t epoch, uint64_t fresh);
+// A set was read; its digest (0: it has none) and what it took to have it.
+void library_note_read(struct repository *r, const struct set_id *id, const struct set_state *state, uint64_t digest,
+                       int64_t cost_ns);
+void library_forget_verified(struct repository *r);
+// The epoch that a whole set may be of to count for `fresh`: an older one, where it is known to have not changed since.
+// *ret_left_ns (NULL: not wanted): for how long it does, as far as that is bounded; else INT64_MAX.
+uint64_t library_good_epoch(struct repository *r, const struct set_id *id, uint64_t fresh, int64_t *ret_left_ns);
+// As catalogue_pin_set, by that epoch; ret_state->epoch is the set's own.
+int library_pin_set(struct repository *r, const struct set_id *id, uint64_t fresh, struct set_state *ret_state);
+// Has it compared, if that is due, with nobody waiting.
+void library_verify_ahead(struct repository *r, const struct set_id *id, uint64_t fresh);
+// Compares it, if that is due. *ret_left_ns: for how long it counts; 0: it doesn't. One librarian at a time (errand_begin).
+int library_verify(struct librarian *l, struct snapshot *s, const struct collection *c, const struct dataset_type *t,
+                   uint64_t fresh, int64_t *ret_left_ns);
+// Whether what is wanted is being asked for, and has been for as long as who waits for a listing would (PATIENCE_NS).
+bool library_is_slow(struct repository *r, const struct want *w);
 
 // Which collection's set holds the rows of (collection, type): itself, or of a chain with just one
 // member that may hold it, that one. NULL: nothing may hold it. *ret_is_timed (NULL: not wanted): a

@@ -27,7 +27,17 @@ static int snapshot_read(struct librarian *l, struct snapshot **ret_snapshot)
     if (e < 0)
         return e;
     // A mark that can't be told is no news: the poll makes the epochs then.
-    uint64_t epoch = mark ? library_note_mark(r, mark, &changed) : repository_epoch(r);
+    uint64_t epoch = mark ? library_note_mark(r, mark, &changed) : repository_epoch(r), digest;
+    e = registry_digest(registry, NULL, NULL, NULL, 0, &digest);
+    if (e < 0)
+        return e;
+    s = library_snapshot(r, 0);
+    if (digest && s && s->digest == digest) { // most commits are about datasets
+        snapshot_renew(s, epoch);
+        *ret_snapshot = s;
+        return 0;
+    }
+    snapshot_unref(s);
     e = registry_snapshot(registry, &s, &why);
     if (e < 0) {
         if (why)
@@ -35,6 +45,7 @@ static int snapshot_read(struct librarian *l, struct snapshot **ret_snapshot)
         return e;
     }
     s->epoch = epoch;
+    s->digest = digest;
     library_set_snapshot(r, snapshot_ref(s));
     *ret_snapshot = s;
     return 0;
@@ -68,6 +79,7 @@ int subject_find(struct librarian *l, const struct want *w, struct subject *s)
     if (r < 0)
         return r;
     s->epoch = repository_epoch(l->repository); // invariant 1
+    s->snapshot_epoch = snapshot_epoch(s->snapshot);
     s->collection = snapshot_collection_by_id(s->snapshot, w->collection_id);
     s->type = w->type_id ? snapshot_type_by_id(s->snapshot, w->type_id) : NULL;
     if (!s->collection || (w->type_id && (!s->type || !s->type->is_readable)))
@@ -77,7 +89,15 @@ int subject_find(struct librarian *l, const struct want *w, struct subject *s)
 
 // Presence.
 
-// Asks member by member until one has it.
+// Of the snapshot's epoch: some of it may have been found out long before this job.
+static void put_presence(struct librarian *l, const struct subject *s, const struct dataset_type *t, bool is_present)
+{
+    struct presence_answer a = {
+        .collection_id = s->collection->id, .type_id = t->id, .epoch = s->snapshot_epoch, .is_present = is_present};
+    answers_put_presence(&l->repository->answers, &a);
+}
+
+// Asks member by member until one has it: 1; 0: none has.
 static int probe_members(struct librarian *l, struct subject *s, const struct dataset_type *t)
 {
     uint32_t count;
@@ -91,29 +111,20 @@ static int probe_members(struct librarian *l, struct subject *s, const struct da
         int present = registry_enter(s->registry, s->snapshot, t, &c->id, 1, NULL, 0);
         if (present < 0)
             return present;
-        snapshot_set_presence(s->snapshot, c, t, present > 0);
+        snapshot_set_presence(s->snapshot, c, t, s->snapshot_epoch, present > 0);
         if (present > 0)
-            return 0;
+            return 1;
     }
     return 0;
 }
 
 static int probe_type(struct librarian *l, struct subject *s, const struct dataset_type *t)
 {
-    int r = 0;
-    if (snapshot_presence(s->snapshot, s->collection, t) == PRESENCE_UNKNOWN)
-        r = probe_members(l, s, t);
-    if (r < 0)
-        return r;
-    // Of the snapshot's epoch: some of it may have been found out long before this job.
-    struct presence_answer a = {
-        .collection_id = s->collection->id,
-        .type_id = t->id,
-        .epoch = s->snapshot->epoch,
-        .is_present = snapshot_presence(s->snapshot, s->collection, t) == PRESENCE_PRESENT,
-    };
-    answers_put_presence(&l->repository->answers, &a);
-    return 0;
+    enum presence known = snapshot_presence(s->snapshot, s->collection, t);
+    int r = known == PRESENCE_UNKNOWN ? probe_members(l, s, t) : known == PRESENCE_PRESENT;
+    if (r >= 0)
+        put_presence(l, s, t, r);
+    return r < 0 ? r : 0;
 }
 
 // All that aren't known, in one question.
@@ -128,18 +139,17 @@ static int probe_types(struct librarian *l, struct subject *s, const uint32_t *t
         ids[i] = s->snapshot->collections[path[i]].id;
     for (uint32_t i = 0; i < count; i++) {
         const struct dataset_type *t = &s->snapshot->types[types[i]];
-        if (t->is_readable && snapshot_presence(s->snapshot, s->collection, t) == PRESENCE_UNKNOWN)
+        enum presence known = t->is_readable ? snapshot_presence(s->snapshot, s->collection, t) : PRESENCE_ABSENT;
+        if (known == PRESENCE_UNKNOWN)
             unknown[asked++] = t;
+        else // the snapshot may be renewed, and not know it any more
+            put_presence(l, s, t, known == PRESENCE_PRESENT);
     }
     int r = asked ? registry_present(s->registry, s->snapshot, ids, path_count, unknown, asked, is_present) : 0;
     for (uint32_t i = 0; r == 0 && i < asked; i++) {
         if (path_count == 1)
-            snapshot_set_presence(s->snapshot, &s->snapshot->collections[path[0]], unknown[i], is_present[i]);
-        struct presence_answer a = {.collection_id = s->collection->id,
-                                    .type_id = unknown[i]->id,
-                                    .epoch = s->snapshot->epoch,
-                                    .is_present = is_present[i]};
-        answers_put_presence(&l->repository->answers, &a);
+            snapshot_set_presence(s->snapshot, &s->snapshot->collections[path[0]], unknown[i], s->snapshot_epoch, is_present[i]);
+        put_presence(l, s, unknown[i], is_present[i]);
     }
     return r;
 }
@@ -163,7 +173,7 @@ static int job_types(struct librarian *l, const struct want *w)
     // Who asked may know of types that it could hold once and can't any more.
     struct presence_answer all = {.collection_id = w->collection_id,
                                   .type_id = ANSWERS_ALL_TYPES,
-                                  .epoch = s.snapshot->epoch,
+                                  .epoch = s.snapshot_epoch,
                                   .is_present = true};
     answers_put_presence(&l->repository->answers, &all);
     return 0;
@@ -304,6 +314,8 @@ int job_run(struct librarian *l, const struct want *w)
         return job_types(l, w);
     case WANT_SET:
         return job_set(l, w);
+    case WANT_VERIFY:
+        return job_verify(l, w);
     case WANT_PART:
         return job_part(l, w);
     case WANT_ROW:

@@ -8,6 +8,7 @@
 // 3. A chain's set is the merge of its members' sets; what is found at a time, in a chain or not, is
 //    resolved from them. They are pinned until it is written. It is
 //    as old as the oldest of them, or the snapshot that said which they are.
+// 4. A set that is old is compared with the registry, where it can be (library_verify.c), before it is read again.
 #include "meta/library.h"
 
 #include "base/clock.h"
@@ -100,7 +101,7 @@ struct reading {
     struct set_id id;
     struct catalogue_load *load;
     struct buffer store;
-    uint64_t rows;
+    uint64_t rows, hidden; // of them not stored
 };
 
 static int load_row(const struct registry_row *in, void *context)
@@ -118,6 +119,7 @@ static int load_row(const struct registry_row *in, void *context)
         return 0;
     }
     g->rows++;
+    g->hidden += kind != ROW_VISIBLE;
     return r;
 }
 
@@ -152,7 +154,7 @@ static int read_once(struct reading *g, bool again_if_moved, struct set_state *r
     cleanup(cleanup_catalogue_load_free) struct catalogue_load *load =
         catalogue_load_new(g->librarian->repository->catalogue);
     g->load = load;
-    g->rows = 0;
+    g->rows = g->hidden = 0;
     metric_add(METRIC_SET_LOADS, 1);
     int r = read_pages(g, &epoch);
     metric_add(METRIC_SET_ROWS, (int64_t)g->rows);
@@ -163,22 +165,61 @@ static int read_once(struct reading *g, bool again_if_moved, struct set_state *r
     return catalogue_load_finish(load, &g->id, epoch, ret_state);
 }
 
+// What a set that may turn out to be large is compared by later.
+static int ask_digest(struct reading *g, uint64_t *ret_digest)
+{
+    struct repository *r = g->librarian->repository;
+    struct set_state old;
+    struct registry *registry;
+    *ret_digest = 0;
+    bool is_small = catalogue_set(r->catalogue, &g->id, &old) == 0 && old.row_count <= r->large_rows;
+    if (is_small || r->stale_ns == 0)
+        return 0;
+    int e = librarian_registry(g->librarian, &registry);
+    return e < 0 ? e : registry_digest(registry, g->snapshot, g->type, &g->collection->id, 1, ret_digest);
+}
+
 static int read_set(struct reading *g)
 {
+    struct repository *r = g->librarian->repository;
     struct set_state state;
-    int moved = 0, stale = 0, r;
+    uint64_t digest;
+    int64_t begin = clock_ns();
+    int moved = 0, stale = 0, e = ask_digest(g, &digest);
+    int64_t cost = clock_ns() - begin;
+    if (e < 0)
+        return e;
     do {
-        r = read_once(g, moved < READ_AGAIN_MAX, &state);
-        moved += r == 1;
-        stale += r == -ESTALE; // the catalogue moved or was emptied under it
-    } while (r == 1 || (r == -ESTALE && stale < STALE_MAX));
+        e = read_once(g, moved < READ_AGAIN_MAX, &state);
+        moved += e == 1;
+        stale += e == -ESTALE; // the catalogue moved or was emptied under it
+    } while (e == 1 || (e == -ESTALE && stale < STALE_MAX));
+    if (e == 0)
+        library_note_read(r, &g->id, &state, g->hidden || state.row_count <= r->large_rows ? 0 : digest, cost);
     buffer_release(&g->store);
-    return r;
+    return e;
+}
+
+// One that needn't be read. `exactly`: what counts for a while only won't do.
+static int pin_compared(struct reading *g, uint64_t fresh, bool exactly, struct set_state *ret_state)
+{
+    struct catalogue *c = g->librarian->repository->catalogue;
+    int64_t left;
+    int e = catalogue_pin_set(c, &g->id, fresh, ret_state);
+    if (e != -ENOENT)
+        return e;
+    e = library_verify(g->librarian, g->snapshot, g->collection, g->type, fresh, &left);
+    if (e < 0 || left == 0 || (exactly && left != INT64_MAX))
+        return e < 0 ? e : -ENOENT;
+    e = library_pin_set(g->librarian->repository, &g->id, fresh, ret_state);
+    if (e == 0 && ret_state->epoch < fresh)
+        ret_state->epoch = fresh;
+    return e;
 }
 
 // The set, of `fresh` or later, pinned.
 static int member_pin(struct librarian *l, struct snapshot *s, const struct collection *c,
-                      const struct dataset_type *t, uint64_t fresh, struct set_state *ret_state)
+                      const struct dataset_type *t, uint64_t fresh, bool exactly, struct set_state *ret_state)
 {
     struct repository *r = l->repository;
     struct reading g = {.librarian = l,
@@ -190,7 +231,7 @@ static int member_pin(struct librarian *l, struct snapshot *s, const struct coll
         return 0;
     struct errand errand = {.collection_id = c->id, .type_id = t->id};
     errand_begin(r, &errand);
-    int e = catalogue_pin_set(r->catalogue, &g.id, fresh, ret_state);
+    int e = pin_compared(&g, fresh, exactly, ret_state);
     for (int i = 0; e == -ENOENT && i < STALE_MAX; i++) {
         e = read_set(&g);
         if (e == 0)
@@ -207,11 +248,11 @@ static int merge_members(struct librarian *l, struct snapshot *s, const struct c
     struct catalogue *c = l->repository->catalogue;
     cleanup(cleanup_free) uint64_t *generations = memory_new((count + 1) * sizeof(*generations));
     struct set_state state;
-    uint64_t epoch = s->epoch;
+    uint64_t epoch = snapshot_epoch(s);
     uint32_t pinned = 0;
     int r = 0;
     for (; pinned < count; pinned++) {
-        r = member_pin(l, s, members[pinned], t, fresh, &state);
+        r = member_pin(l, s, members[pinned], t, fresh, true, &state);
         if (r < 0)
             break;
         generations[pinned] = state.generation;
@@ -260,7 +301,7 @@ int job_set(struct librarian *l, const struct want *w)
     } else if (c->kind == COLLECTION_CHAINED || !timespan_is_none(&w->at)) {
         r = merged_load(l, s, c, t, w->fresh, &id);
     } else {
-        r = member_pin(l, s, c, t, w->fresh, &state);
+        r = member_pin(l, s, c, t, w->fresh, false, &state);
         if (r == 0)
             catalogue_unpin(l->repository->catalogue, state.generation);
     }

@@ -39,11 +39,11 @@ int place_list_open(struct place *p, struct listing *ret_listing, struct want *w
     if (p->kind == PLACE_COLLECTIONS && c && !names_are_known(p, c))
         return place_want_types(p, c, NULL, want);
     if (p->kind == PLACE_COLLECTIONS && place_has_set(p) && !p->is_components) {
-        int r = place_pin_set(p, &state, want);
+        int r = place_pin_listing(p, &state, want);
         if (r < 0)
             return r;
     }
-    *ret_listing = (struct listing){.generation = state.generation};
+    *ret_listing = (struct listing){.generation = state.generation, .epoch = state.epoch};
     return 0;
 }
 

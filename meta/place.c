@@ -147,7 +147,10 @@ static int find_folder(const struct place *p, struct want *want)
     struct set_id id = place_set_id(p), part;
     enum row_kind kind;
     BUFFER_CLEANUP record = {0};
-    int r = catalogue_find_folder(p->repository->catalogue, &id, p->fresh, &p->key, &kind);
+    uint64_t good = library_good_epoch(p->repository, &id, p->fresh, NULL);
+    int r = catalogue_find_folder(p->repository->catalogue, &id, good, &p->key, &kind);
+    if (r == -ENOENT)
+        library_verify_ahead(p->repository, &id, p->fresh);
     if (r == -ENOENT && place_part_id(p, p->depth - 1, &part))
         r = catalogue_find_folder(p->repository->catalogue, &part, p->fresh, &p->key, &kind);
     if (r == -ENOENT && p->is_timed) { // what is in no range is there at no time
@@ -391,6 +394,14 @@ int place_enter(struct place *p, struct text name, struct want *want)
     return -ENOENT;
 }
 
+// A dataset type's folder may be entered for a while after its last dataset is gone: it is empty then.
+static bool was_present(const struct place *p, const struct collection *c, const struct dataset_type *t)
+{
+    struct repository *r = p->repository;
+    bool is_present = false;
+    return answers_get_presence(&r->answers, c->id, t->id, library_oldest(r, p->fresh), &is_present) && is_present;
+}
+
 static int look_up_part(const struct place *p, struct text name, struct entry *ret_entry,
                         struct want *want)
 {
@@ -407,7 +418,7 @@ static int look_up_part(const struct place *p, struct text name, struct entry *r
     case PRESENCE_ABSENT:
         return -ENOENT;
     case PRESENCE_UNKNOWN:
-        return place_want_types(p, place_collection(p), t, want);
+        return was_present(p, place_collection(p), t) ? 0 : place_want_types(p, place_collection(p), t, want);
     }
     return -ENOENT;
 }

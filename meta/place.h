@@ -39,6 +39,8 @@ int place_time(const struct place *p, struct text name, struct timespan *ret_spa
 int place_search(const struct place *p, row_each *each, void *context, struct want *want);
 // The place's rows, pinned: the whole set, or (place_part.c) a folder's part of it. -EINPROGRESS.
 int place_pin_set(const struct place *p, struct set_state *ret_state, struct want *want);
+// The same for a listing, where an old one may do; else the want has_old.
+int place_pin_listing(const struct place *p, struct set_state *ret_state, struct want *want);
 bool place_has_generation(const struct place *p, uint64_t generation); // of the one or the other
 // The id of the part that the folder of its first `depth` levels is asked as; false: it isn't.
 bool place_part_id(const struct place *p, uint32_t depth, struct set_id *ret_id);

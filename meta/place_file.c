@@ -45,8 +45,10 @@ static int find_row(const struct place *p, struct row *ret_row, struct buffer *s
     struct set_id id = place_set_id(p), part;
     enum row_kind kind;
     BUFFER_CLEANUP record = {0};
-    int r = catalogue_find_row(p->repository->catalogue, &id, p->fresh, &p->key, &kind, ret_row,
-                               scratch);
+    uint64_t good = library_good_epoch(p->repository, &id, p->fresh, NULL);
+    int r = catalogue_find_row(p->repository->catalogue, &id, good, &p->key, &kind, ret_row, scratch);
+    if (r == -ENOENT)
+        library_verify_ahead(p->repository, &id, p->fresh);
     if (r == -ENOENT && p->depth && place_part_id(p, p->depth - 1, &part))
         r = catalogue_find_row(p->repository->catalogue, &part, p->fresh, &p->key, &kind, ret_row, scratch);
     if (r < 0 && r != -ENOENT)

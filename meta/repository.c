@@ -50,6 +50,9 @@ static struct repository *repository_new(const struct repository_options *o,
     r->archives = o->archives;
     r->refresh_ns = o->refresh_ns;
     r->limit_ns = o->limit_ns;
+    r->stale_ns = o->stale_ns;
+    r->large_rows = LARGE_ROWS;
+    r->verified = memory_new(VERIFIED_KEPT * sizeof(*r->verified));
     r->opener = opener;
     r->changed = o->changed;
     r->remote_size = o->remote_size;
@@ -60,6 +63,7 @@ static struct repository *repository_new(const struct repository_options *o,
     lock_init(&r->lock, LOCK_RANK_REPOSITORY, "repository");
     lock_init(&r->library, LOCK_RANK_LIBRARY, "library");
     lock_init(&r->series_lock, LOCK_RANK_LEAF, "series");
+    lock_init(&r->verified_lock, LOCK_RANK_LEAF, "verified");
     condition_init(&r->ended);
     condition_init(&r->poll);
     jobs_init(&r->jobs, &r->library, library_job_free);
@@ -76,6 +80,8 @@ static void repository_free(struct repository *r)
     pthread_cond_destroy(&r->poll);
     lock_release_memory(&r->library);
     lock_release_memory(&r->series_lock);
+    lock_release_memory(&r->verified_lock);
+    free(r->verified);
     lock_release_memory(&r->lock);
     pthread_mutex_destroy(&r->noting);
     free(r->last_error);
@@ -126,13 +132,16 @@ static int first_look(struct repository *r, int64_t limit_ns, char **ret_why)
         return e;
     }
     r->number = catalogue_number(r);
-    uint64_t epoch = library_note_mark(r, mark, &changed);
+    uint64_t epoch = library_note_mark(r, mark, &changed), digest;
+    if (registry_digest(registry, NULL, NULL, NULL, 0, &digest) < 0)
+        digest = 0;
     e = registry_snapshot(registry, &s, ret_why);
     if (e < 0 && !*ret_why)
         *ret_why = why_not(r, "its collections can't be read", e);
     if (e < 0)
         return e;
     s->epoch = epoch;
+    s->digest = digest;
     library_set_snapshot(r, s);
     return 0;
 }
@@ -188,7 +197,7 @@ static struct doc *snapshot_status(struct repository *r)
     struct snapshot *s = library_snapshot(r, 0);
     struct doc *map = doc_new(DOC_MAP);
     if (s) {
-        doc_put_integer(map, "epoch", (int64_t)s->epoch);
+        doc_put_integer(map, "epoch", (int64_t)snapshot_epoch(s));
         doc_put_integer(map, "collections", s->collection_count);
         doc_put_integer(map, "dataset_types", s->type_count);
     }

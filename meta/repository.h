@@ -34,6 +34,7 @@ struct repository_options {
     struct catalogue *catalogue; // shared by all repositories of a daemon
     struct archives *archives;   // likewise (cache/archive.h); NULL: members' sizes are not asked
     int64_t refresh_ns;          // how often the registry is asked whether it changed
+    int64_t stale_ns;            // how long a listing may be shown that has changed, while it is read again; 0: not at all
     int64_t limit_ns;            // the most a librarian waits for the database
     uint32_t librarian_count;    // threads and connections
     // An earlier life of this daemon read it: a registry that doesn't answer at this moment is
@@ -62,6 +63,7 @@ enum want_kind {
     WANT_SNAPSHOT,
     WANT_TYPES,    // which dataset types a collection has
     WANT_SET,      // a whole key set
+    WANT_VERIFY,   // whether one that is old has changed
     WANT_PART,     // what is in one folder
     WANT_ROW,      // one data ID
     WANT_FOLDER,   // one `key=value` folder
@@ -79,6 +81,7 @@ struct want {
     int64_t type_id;  // WANT_TYPES: 0: all that the collection may hold
     struct uuid uuid;
     struct timespan at; // WANT_SET, WANT_ROW: what is found then; TIMESPAN_NONE: by its name
+    bool has_old;     // of a listing: one that is old will do after a while (repository_hurry)
     uint32_t depth;   // levels in key
     struct key key;   // WANT_ROW (all levels, maybe a range), WANT_FOLDER, WANT_PART
     // Full values of the texts that are cut in it: 4 bytes of size, bytes. want_release frees.
@@ -90,10 +93,15 @@ struct waiter {
     struct waiter *next;                          // the library's
     void (*ready)(struct waiter *w, int error);   // 0: ask again; -errno: it could not be had
     void *job;                                    // the library's
+    int64_t patience_ns;                          // until when it waits; then ready(-EAGAIN). 0: for as long as it takes
 };
 
 // Takes what it needs of `w` (which stays the caller's to release).
 void repository_ask(struct repository *r, const struct want *w, struct waiter *waiter);
+// What a waiter for a listing's want has as its patience, where the want has an old one.
+#define PATIENCE_NS (200 * INT64_C(1000000))
+// Ends the waiting of those whose patience is over; to be called now and then. Calls waiters.
+void repository_hurry(struct repository *r);
 // true: the waiter was taken out and will not be called. The query goes on for others.
 bool repository_cancel(struct repository *r, struct waiter *waiter);
 
@@ -120,6 +128,7 @@ struct place {
     struct timespan at;                  // below calibs-at/: the time; else TIMESPAN_NONE
     bool is_timed;                       // with type: that matters, as ranges hold it
     uint32_t depth;                      // levels entered
+    bool may_be_old;                     // the caller's: a listing that is old will do
     bool is_components;                  // all of them, and the folder of a composite's files
     struct key key;                      // their values
     uint32_t cut;                        // a bit for each whose text is cut in the key
@@ -155,6 +164,7 @@ int place_lookup(struct place *p, struct text name, struct entry *ret_entry, str
 // on after a take-over (then: listing_reopen); the rest is a hint that makes going on fast.
 struct listing {
     uint64_t generation;   // of the key set; 0: there is none in this folder
+    uint64_t epoch;        // that it is true at; 0: not known (after a take-over)
     uint64_t hint_cookie;  // the cookie that hint is for; 0: none
     struct row_cursor hint;
 };
@@ -168,6 +178,10 @@ void listing_close(struct repository *r, struct listing *l);
 typedef int place_each(const struct entry *e, uint64_t cookie, void *context);
 int place_list(struct place *p, struct listing *l, uint64_t cookie, place_each *each, void *context,
                struct want *want);
+
+// For how long what was found in the folder (`l` NULL), or listed, may be remembered, ns; INT64_MAX: until the epoch
+// moves on.
+int64_t place_left_ns(const struct place *p, const struct listing *l);
 
 // What is known of a dataset by its id.
 struct dataset_file {

@@ -395,12 +395,31 @@ enum presence snapshot_presence(struct snapshot *s, const struct collection *c,
     return all;
 }
 
-void snapshot_set_presence(struct snapshot *s, const struct collection *c,
-                           const struct dataset_type *t, bool is_present)
+void snapshot_set_presence(struct snapshot *s, const struct collection *c, const struct dataset_type *t,
+                           uint64_t epoch, bool is_present)
 {
     check(c->kind != COLLECTION_CHAINED);
     uint32_t at = set_position(c->own_types, (uint32_t)(t - s->types));
-    if (at != INDEX_NONE)
+    lock_scope(&s->lock);
+    if (at != INDEX_NONE && s->epoch == epoch)
         __atomic_store_n(&c->presence[at], is_present ? PRESENCE_PRESENT : PRESENCE_ABSENT,
                          __ATOMIC_RELAXED);
+}
+
+uint64_t snapshot_epoch(const struct snapshot *s)
+{
+    return __atomic_load_n(&s->epoch, __ATOMIC_ACQUIRE);
+}
+
+void snapshot_renew(struct snapshot *s, uint64_t epoch)
+{
+    lock_scope(&s->lock);
+    if (s->epoch >= epoch)
+        return;
+    for (uint32_t i = 0; i < s->collection_count; i++) {
+        const struct collection *c = &s->collections[i];
+        for (uint32_t k = 0; c->presence && k < c->own_types->count; k++)
+            __atomic_store_n(&c->presence[k], PRESENCE_UNKNOWN, __ATOMIC_RELAXED);
+    }
+    __atomic_store_n(&s->epoch, epoch, __ATOMIC_RELEASE);
 }

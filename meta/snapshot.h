@@ -108,7 +108,8 @@ struct branch {
 
 struct snapshot {
     uint32_t references;    // atomic
-    uint64_t epoch;         // of the repository when it was read; set by the librarian
+    uint64_t epoch;         // atomic: of the repository when it was read, or found to be what it was; the librarian's
+    uint64_t digest;        // of what it was read from (registry.h); 0: not known
     struct element *elements;
     uint32_t element_count;
     struct dataset_type *types;     // sorted by name
@@ -174,5 +175,9 @@ bool snapshot_may_hold(struct snapshot *s, const struct collection *c, const str
 // Of a type the collection may not hold: absent. Thread-safe.
 enum presence snapshot_presence(struct snapshot *s, const struct collection *c,
                                 const struct dataset_type *t);
-void snapshot_set_presence(struct snapshot *s, const struct collection *c,
-                           const struct dataset_type *t, bool is_present);
+// `epoch`: the snapshot's before it was asked: if it was renewed since, nothing is noted.
+void snapshot_set_presence(struct snapshot *s, const struct collection *c, const struct dataset_type *t,
+                           uint64_t epoch, bool is_present);
+uint64_t snapshot_epoch(const struct snapshot *s);
+// It is as the registry is at a later epoch. Presences are to be asked again. Thread-safe.
+void snapshot_renew(struct snapshot *s, uint64_t epoch);

@@ -80,6 +80,7 @@ struct space_ops {
     double (*timeout_s)(struct space *s);
     void (*status)(struct space *s, struct doc *map);
     void (*refresh)(struct space *s);
+    void (*hurry)(struct space *s); // now and then, as long as requests are parked: who has waited enough
     // After a take-over: what the process must hold for a handle of an earlier life.
     void (*adopt)(struct space *s, uint64_t fh, const struct handle *h);
 };

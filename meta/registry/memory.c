@@ -254,6 +254,7 @@ static const struct registry_ops memory_ops = {
     .close = memory_close,
     .mark = memory_mark,
     .snapshot = memory_snapshot,
+    .digest = memory_digest,
     .page = memory_page,
     .row = memory_row,
     .enter = memory_enter,

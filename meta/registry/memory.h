@@ -69,6 +69,7 @@ struct memory_world {
     uint32_t verbs_before_failure;                // under lock
     uint32_t failures;                            // under lock: how many verbs still fail
     uint64_t verbs;                               // under lock: how many were called
+    bool has_digest;                              // of sets how many rows they have: a file that changes goes unnoticed
 };
 
 void memory_world_init(struct memory_world *w, const struct memory_description *d);

@@ -24,6 +24,8 @@ const struct memory_record *memory_find_record(const struct memory_description *
                                                const char *data_id,
                                                const struct memory_record *start);
 
+int memory_digest(struct registry *r, const struct snapshot *s, const struct dataset_type *t,
+                  const int64_t *collections, uint32_t count, uint64_t *ret_digest);
 int memory_page(struct registry *r, const struct snapshot *s, const struct dataset_type *t,
                 int64_t collection_id, struct buffer *cursor, uint32_t limit, registry_each *each,
                 void *context, bool *ret_end, uint64_t *ret_mark);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "base/log.h"
 #include "meta/registry/memory_internal.h"
 
@@ -123,6 +124,50 @@ static bool is_of(const struct memory_description *d, const struct dataset_type 
 {
     const char *collection = memory_collection_name(d, collection_id);
     return collection && strcmp(memory_type_of(d, t->id)->name, e->type) == 0 && memory_is_in(e, collection);
+}
+
+static uint64_t hash_rows(const struct memory_description *d, const struct dataset_type *t, int64_t collection_id)
+{
+    uint64_t count = 0;
+    for (const struct memory_dataset *e = d->datasets; e && e->type; e++)
+        count += is_of(d, t, collection_id, e);
+    return hash64_seed(&count, sizeof count, (uint64_t)collection_id);
+}
+
+// Names, kinds, members, and of each collection what it has of each type.
+static uint64_t hash_small(const struct memory_description *d)
+{
+    uint64_t h = 1;
+    for (int64_t i = 0; d->collections[i].name; i++) {
+        const struct memory_collection *c = &d->collections[i];
+        h = hash64_seed(c->name, strlen(c->name), h + (uint64_t)c->kind);
+        for (const char *const *m = c->members; m && *m; m++)
+            h = hash64_seed(*m, strlen(*m), h);
+        for (const struct memory_type *t = d->types; t->name; t++)
+            for (const struct memory_dataset *e = d->datasets; e && e->type; e++)
+                if (strcmp(e->type, t->name) == 0 && memory_is_in(e, c->name)) {
+                    h = hash64_seed(t->name, strlen(t->name), h);
+                    break;
+                }
+    }
+    return h;
+}
+
+int memory_digest(struct registry *r, const struct snapshot *s, const struct dataset_type *t,
+                  const int64_t *collections, uint32_t count, uint64_t *ret_digest)
+{
+    const struct memory_description *d;
+    *ret_digest = 0;
+    if (!((struct memory *)r)->world->has_digest) // registry is the first field
+        return 0;
+    int result = memory_look(r, &d, NULL);
+    if (result < 0)
+        return result;
+    uint64_t h = t ? 1 : hash_small(d);
+    for (uint32_t i = 0; i < count; i++)
+        h = hash64_seed(&h, sizeof h, hash_rows(d, t, collections[i]));
+    *ret_digest = h | 1;
+    return 0;
 }
 
 int memory_page(struct registry *r, const struct snapshot *s, const struct dataset_type *t,

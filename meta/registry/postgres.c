@@ -101,6 +101,7 @@ static const struct registry_ops postgres_ops = {
     .close = postgres_close,
     .mark = postgres_mark,
     .snapshot = sql_snapshot,
+    .digest = postgres_digest,
     .page = postgres_page,
     .row = postgres_row,
     .folder = postgres_folder,

@@ -42,6 +42,7 @@ struct postgres {
     bool has_looked;             // for tables of records that were missing, in this verb
     unsigned syncs_due;          // ends of transactions whose answers were not read yet
     uint64_t mark;
+    bool has_no_digest;          // a digest was refused: of views, say
     uint32_t page_rows;          // how many a page has: fewer where the database is slow
     struct sql_rows rows[ROWS_MAX];
 };
@@ -92,6 +93,10 @@ void postgres_select(const struct sql_source *o);
 void postgres_join(const struct sql_source *o, const char *order);
 // "<separator><alias><column>..." of the data ID, the first after `before`.
 void postgres_add_columns(const struct sql_source *o, const char *before, const char *alias);
+
+// postgres_digest.c.
+int postgres_digest(struct registry *r, const struct snapshot *s, const struct dataset_type *t,
+                    const int64_t *collections, uint32_t count, uint64_t *ret_digest);
 
 // postgres_present.c.
 int postgres_present(struct registry *r, const struct snapshot *s, const int64_t *collections,

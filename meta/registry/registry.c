@@ -103,6 +103,17 @@ int registry_snapshot(struct registry *r, struct snapshot **ret_snapshot, char *
     return 0;
 }
 
+int registry_digest(struct registry *r, const struct snapshot *s, const struct dataset_type *t,
+                    const int64_t *collections, uint32_t count, uint64_t *ret_digest)
+{
+    *ret_digest = 0;
+    if (!r->ops->digest)
+        return 0;
+    if (t)
+        check_type(s, t);
+    return counted(r->ops->digest(r, s, t, collections, count, ret_digest));
+}
+
 int registry_page(struct registry *r, const struct snapshot *s, const struct dataset_type *t,
                   int64_t collection_id, struct buffer *cursor, uint32_t limit, registry_each *each,
                   void *context, bool *ret_end, uint64_t *ret_mark)

@@ -78,6 +78,12 @@ struct registry_ops {
     int (*mark)(struct registry *r, uint64_t *ret_mark);
     // Fills a new snapshot (sealed).
     int (*snapshot)(struct registry *r, struct snapshot *s, char **ret_why);
+    // A number that is another one once what is asked of has changed since, and costs much less than reading it. Without
+    // a type: all that a snapshot is made of; exactly so. Else: the type's rows in the collections (no chains), exactly,
+    // and the files of all datasets but for such as are new (of a row that had none); of these the database may tell a
+    // few seconds late. 0: can't be told now. NULL: never.
+    int (*digest)(struct registry *r, const struct snapshot *s, const struct dataset_type *t,
+                  const int64_t *collections, uint32_t count, uint64_t *ret_digest);
     // The next `limit` rows of (collection, type) by keyset, in any fixed order; `cursor` is the
     // implementation's, empty at the start. *ret_end: there are no more. *ret_mark: of the state
     // this page was read from. Bad rows are left out and count towards the limit, so a page may
@@ -147,6 +153,8 @@ struct registry {
 void registry_close(struct registry *r);
 int registry_mark(struct registry *r, uint64_t *ret_mark);
 int registry_snapshot(struct registry *r, struct snapshot **ret_snapshot, char **ret_why);
+int registry_digest(struct registry *r, const struct snapshot *s, const struct dataset_type *t,
+                    const int64_t *collections, uint32_t count, uint64_t *ret_digest); // 0: also where there is none
 int registry_page(struct registry *r, const struct snapshot *s, const struct dataset_type *t,
                   int64_t collection_id, struct buffer *cursor, uint32_t limit, registry_each *each,
                   void *context, bool *ret_end, uint64_t *ret_mark);

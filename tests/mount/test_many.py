@@ -13,15 +13,16 @@ from typing import Any
 
 import makemany
 import mounting
+import pgserver
 import pytest
 
-DETECTORS, VISITS, PER_NIGHT = 300, 120, 15 # more than 20,000 rows
+DETECTORS, VISITS, PER_NIGHT = 340, 120, 15 # more than 20,000 rows, and as many that are stored
 ROWS = """
     SELECT c.name, t.instrument, v.day_obs, t.visit, t.detector, EXISTS (SELECT FROM file_datastore_records f WHERE f.dataset_id = t.dataset_id)
     FROM {tags} t JOIN collection c USING (collection_id) JOIN visit v ON v.instrument = t.instrument AND v.id = t.visit
     WHERE EXISTS (SELECT FROM dataset d WHERE d.id = t.dataset_id)
 """
-RUN, CHAIN = "big/run", "top"
+RUN, CHAIN, GOOD = "big/run", "top", "good"
 
 
 class Many:
@@ -33,7 +34,7 @@ class Many:
 
     def folders(self, collection: str) -> dict[str, set[str]]:
         """Each folder below the dataset type's with its entries: what is stored, of the first member that has a data ID."""
-        members = [RUN] if collection == RUN else ["hides", RUN]
+        members = ["hides", RUN] if collection == CHAIN else [collection]
         first: dict[tuple[Any, ...], bool] = {}
         rows = self.sql(ROWS)
         for member in members:
@@ -84,6 +85,12 @@ def many(place, postgres):
           f"INSERT INTO dataset (id, dataset_type_id, ingest_date, run_id) SELECT id, {kind}, 1700000000000000000, {top + 1} FROM h;"
           f"INSERT INTO {tags} (dataset_type_id, dataset_id, collection_id, instrument, detector, visit) SELECT {kind}, id, {top + 1}, 'LSSTCam', detector, visit FROM h",
           visits[10], visits[11])  # fmt: skip
+    # All that is stored, in a collection of its own: such a set can be compared.
+    m.sql(f"INSERT INTO collection VALUES ({top + 3}, 'good', 2, NULL); INSERT INTO collection_summary_dataset_type VALUES ({top + 3}, {kind});"
+          f"INSERT INTO collection_summary_instrument VALUES ({top + 3}, 'LSSTCam');"
+          f"INSERT INTO {{tags}} (dataset_type_id, dataset_id, collection_id, instrument, detector, visit) SELECT t.dataset_type_id, dataset_id, {top + 3}, instrument, detector, visit"
+          f" FROM {{tags}} t JOIN collection c USING (collection_id) WHERE name = 'big/run' AND dataset_id IN (SELECT dataset_id FROM file_datastore_records)"
+          f" AND dataset_id IN (SELECT id FROM dataset)")  # fmt: skip
     m.sql("ANALYZE")
     return m
 
@@ -154,6 +161,63 @@ def test_a_walk_through_a_registry_that_keeps_changing_reads_the_whole_set_more_
         many.sql("UPDATE collection SET doc = %s WHERE name = 'hides'", f"changed {step}")
         mounting.eventually(lambda: m.counters()["registry_changes"] > before, mounting.SLACK)
     assert loads[:2] == [1, 1] and loads[2] <= 2, loads # each time anew: 1, 2, 3
+
+
+def whole_of(many: Any, mount: Any, collection: str, **options: Any) -> tuple[Any, list[str]]:
+    """A mount that has read all of it, and its folders of files."""
+    m = mount(many.repo, refresh="200ms", **options)
+    folders = [p for p in sorted(many.folders(collection)) if "visit=" in p]
+    for path in sorted(many.folders(collection)):
+        os.listdir(m / "collections" / collection / "calexp" / path)
+    mounting.eventually(lambda: m.counters()["set_loads"] == 1 and m.counters()["waiters"] == 0, mounting.SLACK)
+    return m, [str(m / "collections" / collection / "calexp" / f) for f in folders]
+
+
+def change_elsewhere(many: Any, m: Any, doc: str) -> None:
+    before = m.counters()["registry_changes"]
+    many.sql("UPDATE collection SET doc = %s WHERE name = 'hides'", doc)
+    mounting.eventually(lambda: m.counters()["registry_changes"] > before, mounting.SLACK)
+
+
+def test_a_large_set_that_others_commits_are_not_about_is_compared_and_not_asked_for(many, mount):
+    """Neither folder by folder nor name by name; and what is about it is seen."""
+    m, folders = whole_of(many, mount, GOOD)
+    mounting.eventually(lambda: os.listdir(folders[0]) and m.counters()["set_loads"] == 1, mounting.SLACK)
+    before = m.counters()["set_digests"]
+    change_elsewhere(many, m, "compared")
+    mounting.eventually(lambda: os.listdir(folders[0]) and m.counters()["set_digests"] > before, mounting.SLACK)
+    mounting.eventually(lambda: m.counters()["waiters"] == 0, mounting.SLACK)
+    many.statements()
+    points = m.counters()["point_queries"]
+    for f in folders[1:40]:
+        assert all(os.stat(f"{f}/{name}") for name in os.listdir(f)[:3])
+    assert (m.counters()["point_queries"], m.counters()["set_loads"], many.statements()) == (points, 1, [])
+    gone = sorted(os.listdir(folders[5]))[0]
+    visit, detector = re.match(r"calexp_LSSTCam_(\d+)_(\d+)", gone).groups()
+    many.sql("DELETE FROM {tags} t USING collection c WHERE c.collection_id = t.collection_id AND name = 'good' AND visit = %s AND detector = %s", int(visit), int(detector))
+    mounting.eventually(lambda: not os.path.exists(f"{folders[5]}/{gone}") and gone not in os.listdir(folders[5]), mounting.SLACK)
+
+
+def test_a_listing_is_shown_while_the_database_takes_its_time_and_only_for_as_long_as_is_said(many, mount):
+    """Somebody holds a lock that keeps the rows from being read."""
+    known, strict = (mount(many.repo, refresh="200ms", timeout="2s", stale=s) for s in ("1h", "0"))
+    folder = "collections/big/run/calexp/" + [p for p in sorted(many.folders(RUN)) if "visit=" in p][1]
+    names = sorted(os.listdir(known / folder))
+    assert names and sorted(os.listdir(strict / folder)) == names
+    with many.server.connect("many", pgserver.OWNER) as db, db.cursor() as cursor:
+        cursor.execute(f"SET search_path = registry; BEGIN; LOCK TABLE {many.tags}")
+        for m in (known, strict):
+            change_elsewhere(many, m, f"locked {m}")
+        for _ in range(3):
+            assert sorted(os.listdir(known / folder)) == names
+        assert known.counters()["sets_old"] >= 1
+        with pytest.raises(OSError, match="timed out"):
+            os.listdir(strict / folder)
+        cursor.execute("ROLLBACK")
+    assert sorted(os.listdir(strict / folder)) == names
+    mounting.control("refresh", known.path)
+    old = known.counters()["sets_old"]
+    mounting.eventually(lambda: sorted(os.listdir(known / folder)) == names and known.counters()["sets_old"] == old, mounting.SLACK)
 
 
 SCAN = re.compile(r"(Seq|Bitmap Heap) Scan on (dataset_tags_\w+|dataset|\w*records)\b")

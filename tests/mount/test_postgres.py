@@ -182,6 +182,27 @@ def test_ten_daemons_ask_one_statement_each_a_refresh_and_those_of_a_walk_once(s
     assert sum(again.values()) <= DAEMONS * (took / (REFRESH * 3 / 4) + 1)
 
 
+def test_collections_are_not_read_again_for_a_commit_that_is_not_about_them(served, mount):
+    """What is small is compared at the server, by who wrote each row."""
+    m = mount(served.repo, refresh="200ms")
+    os.stat(m.at(RUN1.encode()))
+
+    def asked_after(*commit: Any) -> str:
+        before = m.counters()["registry_changes"]
+        served.statements()
+        served.server.execute(*commit)
+        mounting.eventually(lambda: m.counters()["registry_changes"] > before, mounting.SLACK)
+        os.stat(m.at(RUN1.encode()))
+        return "\n".join(q for q, _ in served.statements())
+
+    elsewhere = asked_after("postgres", "CREATE TABLE IF NOT EXISTS elsewhere (n int)")
+    whole = 'FROM "registry"."collection" ORDER'
+    assert "hashtext(xmin" in elsewhere and whole not in elsewhere, elsewhere
+    inside = asked_after(served.database, "UPDATE registry.collection SET doc = 'another' WHERE name = 'u/alice/run1'")
+    assert "hashtext(xmin" in inside and whole in inside, inside
+    assert os.getxattr(m.at(RUN1.encode()), "user.butler.doc") == b"another"
+
+
 @contextmanager
 def written_to(path: Path, text: str, mode: int = 0o600) -> Iterator[Path]:
     path.write_text(text)

@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -108,6 +109,63 @@ def main() -> int:
     return 0
 
 
+ASK = """
+import os, sys
+ask = os.stat if sys.argv[1] == "stat" else os.listdir
+for line in sys.stdin:
+    ask(line.rstrip())
+"""
+
+
+def ten_at_once(what: str, shares: list[list[Path]]) -> None:
+    running = [subprocess.Popen([sys.executable, "-c", ASK, what], stdin=subprocess.PIPE, text=True) for _ in shares]
+    for process, paths in zip(running, shares, strict=True):
+        process.stdin.write("".join(f"{p}\n" for p in paths))
+        process.stdin.close()
+    assert all(process.wait() == 0 for process in running)
+
+
+def changing(world: World, args: argparse.Namespace, folders: list[Path]) -> None:
+    """Known folders listed one after the other while somebody commits something else all the time: with the whole set known."""
+    point, cache = (Path(tempfile.mkdtemp(dir=world.work)) for _ in range(2))
+    env = {**os.environ, "LSST_DB_AUTH": str(world.work / "reader.yaml")}
+    subprocess.run([COMMAND, world.repo.root, point, "-o", f"cache_dir={cache},refresh=1s,timeout=200s"], check=True, env=env)
+    stop, took = threading.Event(), []
+
+    def commit() -> None:
+        with world.server.connect("big", pgserver.OWNER) as db, db.cursor() as cursor:
+            while not stop.wait(0.1):
+                cursor.execute("UPDATE registry.day_obs SET timespan = timespan WHERE id = 20150101")
+
+    def counters() -> dict[str, int]:
+        return json.loads(subprocess.run([CONTROL, "status", point, "--json"], check=True, capture_output=True).stdout)["counters"]
+
+    try:
+        for f in folders[:200]:
+            os.listdir(point / f)
+        while counters()["set_loads"] == 0 or counters()["waiters"]:
+            os.listdir(point / folders[0])
+            time.sleep(0.5)
+        time.sleep(1)
+        committing = threading.Thread(target=commit)
+        committing.start()
+        world.statements()
+        before, begin = counters(), time.perf_counter()
+        while time.perf_counter() - begin < 20:
+            for f in folders[:200]:
+                took.append(timed(lambda: os.listdir(point / f)))  # noqa: B023
+        spent, asked, after = time.perf_counter() - begin, world.statements(), counters()
+    finally:
+        stop.set()
+        committing.join()
+        subprocess.run(["umount", point], check=False)
+        shutil.rmtree(cache, ignore_errors=True)
+    took.sort()
+    said = ", ".join(f"{after[k] - before[k]} {k}" for k in ("registry_changes", "set_digests", "set_loads", "sets_old", "point_queries"))
+    print(f"{'ls of known folders, others commit':34} {took[len(took) // 2] * 1000:9.2f} ms, 99 %: {took[len(took) * 99 // 100] * 1000:.2f}, most: {took[-1] * 1000:.1f},"
+          f" {len(took) / spent:.0f}/s, {asked / spent:.1f} statements/s; {said}", flush=True)  # fmt: skip
+
+
 def measure(world: World, args: argparse.Namespace) -> None:
     visits = [v for (v,) in world.server.execute("big", "SELECT id FROM registry.visit ORDER BY id")][: int(args.datasets / DETECTORS * 0.9)]
     visits = visits[:: max(1, len(visits) // args.paths)][: args.paths]
@@ -143,6 +201,12 @@ def measure(world: World, args: argparse.Namespace) -> None:
         lambda: [butler.getURI(r) for r in butler.query_datasets("calexp", "big/run", data_id={"instrument": "LSSTCam", "visit": middle}, limit=None)])  # fmt: skip
     row(f"stat of {len(visits)} known paths, each", lambda m: [os.stat(m / top / level(v) / f"calexp_LSSTCam_{v}_7.fits") for v in visits],
         lambda: [butler.getURI(find(v)) for v in visits], len(visits))  # fmt: skip
+    row("the same by ten processes", lambda m: ten_at_once("stat", [[m / top / level(v) / f"calexp_LSSTCam_{v}_7.fits" for v in visits[k::10]] for k in range(10)]),
+        None, len(visits))  # fmt: skip
+    days = sorted({v // 100000 for v in visits})
+    row(f"ls of {len(days)} days by ten processes", lambda m: ten_at_once("ls", [[m / top / f"calexp/instrument=LSSTCam/day_obs={d}" for d in days[k::10]] for k in range(10)]),
+        None, len(days))  # fmt: skip
+    changing(world, args, [top / level(v) for v in visits])
     if args.whole:
         total = int(args.datasets * 0.9)
         args.rounds = 1

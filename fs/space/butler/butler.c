@@ -46,6 +46,14 @@ int butler_dataset(struct op *op, const struct file_node *n, struct dataset **re
     return r == -ENOENT ? -ESTALE : r;
 }
 
+void butler_keep_for(struct op *op, int64_t left_ns)
+{
+    if (left_ns == INT64_MAX || (op->has_left && op->left_ns <= left_ns))
+        return;
+    op->has_left = true;
+    op->left_ns = left_ns;
+}
+
 // ---- attributes -----------------------------------------------------------------------------
 
 uint64_t butler_component(struct text name)
@@ -159,7 +167,9 @@ static int entry_find(struct op *op, uint64_t parent, struct text name, struct e
     int r = butler_place(op, parent, &place);
     if (r < 0)
         return r;
+    butler_keep_for(op, place_left_ns(&place, NULL));
     r = place_lookup(&place, name, ret_entry, scratch, target, &op->want);
+    butler_keep_for(op, place_left_ns(&place, NULL)); // whichever of both it was found by
     place_release(&place);
     return r;
 }
@@ -248,6 +258,11 @@ static void butler_refresh(struct space *s)
     repository_refresh(((struct butler *)s)->repository);
 }
 
+static void butler_hurry(struct space *s)
+{
+    repository_hurry(((struct butler *)s)->repository);
+}
+
 static void butler_free(struct space *s)
 {
     struct butler *b = (struct butler *)s;
@@ -282,6 +297,7 @@ static const struct space_ops butler_ops = {
     .fresh = butler_fresh,
     .status = butler_status,
     .refresh = butler_refresh,
+    .hurry = butler_hurry,
     .adopt = butler_adopt,
 };
 
@@ -357,6 +373,7 @@ int space_open_butler(struct fs *fs, uint16_t number, const struct space_options
         .catalogue = catalogue,
         .archives = fs->archives,
         .refresh_ns = options->refresh_ns,
+        .stale_ns = options->stale_ns,
         .limit_ns = fs->options->timeout_ns,
         .librarian_count = fs->options->librarian_count,
         .is_known = fs->options->life > 1,

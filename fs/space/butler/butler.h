@@ -49,6 +49,8 @@ static inline void butler_asks(struct op *op)
 
 // What the folder `node` means now. Fills op->want where it must wait.
 int butler_place(struct op *op, uint64_t node, struct place *ret_place);
+// What is answered is true for that long only (INT64_MAX: until the registry changes): the kernel is told.
+void butler_keep_for(struct op *op, int64_t left_ns);
 // The dataset a file node stands for; dataset_free(). -EINPROGRESS; -ESTALE: it is not there any more.
 int butler_dataset(struct op *op, const struct file_node *n, struct dataset **ret_dataset);
 // How a component is named in a file node; 0: the whole dataset.

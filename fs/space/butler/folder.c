@@ -3,6 +3,7 @@
 // pins; the generation stands in the state, so that a listing goes on after a take-over.
 #include <errno.h>
 
+#include "base/hash.h"
 #include "base/log.h"
 #include "fs/folder.h"
 #include "fs/space/butler/butler.h"
@@ -12,18 +13,31 @@ static void listing_end(struct op *op, struct local_handle *local)
     listing_close(butler_of(op)->repository, &local->listing);
 }
 
+// What the kernel holds of a listing that is old is not what it holds of one that isn't.
+static uint64_t listing_epoch(const struct place *p, const struct listing *l)
+{
+    uint64_t names = snapshot_epoch(p->snapshot), epochs[] = {names, l->epoch};
+    bool is_old = l->generation && place_left_ns(p, l) != INT64_MAX;
+    return is_old ? hash64(epochs, sizeof epochs) | UINT64_C(1) << 63 : names;
+}
+
 int butler_opendir(struct op *op)
 {
     struct place place;
     struct local_handle local = {.fd = -1, .has_listing = true, .space = op->space->number};
+    int error = op->source_error;
     if (folder_open_again(op, listing_end))
         return 0;
     int r = butler_place(op, op->node, &place);
     if (r < 0)
         return r;
+    place.may_be_old = error;
     r = place_list_open(&place, &local.listing, &op->want);
-    uint64_t epoch = place.snapshot->epoch;
+    uint64_t epoch = r == 0 ? listing_epoch(&place, &local.listing) : 0;
     place_release(&place);
+    if (r == -EINPROGRESS && error && error != -EAGAIN)
+        return error; // there is no old one any more
+    op->takes_errors = r == -EINPROGRESS && op->want.has_old;
     return r < 0 ? r : folder_open(op, &local, local.listing.generation, epoch, listing_end);
 }
 
@@ -81,6 +95,7 @@ static int readdir_fill(struct op *op, struct filling *f, struct local_handle *l
         return r;
     struct fs_attr attr;
     uint64_t cookie;
+    butler_keep_for(op, place_left_ns(&place, &local->listing));
     butler_folder_attr(butler_of(op), f->folder_ino, &attr);
     if (folder_dots(&f->to, &attr, &cookie))
         r = place_list(&place, &local->listing, cookie, filling_add, f, &op->want);

@@ -491,12 +491,12 @@ static void presence_is_what_was_asked_so_far(void **state)
     assert_int_equal(snapshot_presence(s, run1, alpha), PRESENCE_UNKNOWN);
     assert_int_equal(snapshot_presence(s, run1, mid), PRESENCE_ABSENT);
     assert_int_equal(snapshot_presence(s, chain, mid), PRESENCE_ABSENT);
-    snapshot_set_presence(s, run1, alpha, false);
+    snapshot_set_presence(s, run1, alpha, 0, false);
     assert_int_equal(snapshot_presence(s, run1, alpha), PRESENCE_ABSENT);
     assert_int_equal(snapshot_presence(s, chain, alpha), PRESENCE_UNKNOWN);
-    snapshot_set_presence(s, run2, alpha, true);
+    snapshot_set_presence(s, run2, alpha, 0, true);
     assert_int_equal(snapshot_presence(s, chain, alpha), PRESENCE_PRESENT);
-    snapshot_set_presence(s, run2, alpha, false);
+    snapshot_set_presence(s, run2, alpha, 0, false);
     assert_int_equal(snapshot_presence(s, chain, alpha), PRESENCE_ABSENT);
     snapshot_unref(s);
 }
@@ -537,7 +537,7 @@ static void *read_all_paths(void *argument)
         all += count;
         all += snapshot_presence(s, &s->collections[i], &s->types[0]) == PRESENCE_PRESENT;
         if (s->collections[i].kind != COLLECTION_CHAINED)
-            snapshot_set_presence(s, &s->collections[i], &s->types[0], false);
+            snapshot_set_presence(s, &s->collections[i], &s->types[0], 0, false);
     }
     snapshot_unref(s);
     return (void *)all;

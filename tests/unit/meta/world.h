@@ -160,6 +160,12 @@ static inline int gated_snapshot(struct registry *r, struct snapshot *s, char **
     return BEHIND(r)->ops->snapshot(BEHIND(r), s, ret_why);
 }
 
+static inline int gated_digest(struct registry *r, const struct snapshot *s, const struct dataset_type *t,
+                               const int64_t *ids, uint32_t count, uint64_t *ret_digest)
+{
+    return BEHIND(r)->ops->digest(BEHIND(r), s, t, ids, count, ret_digest);
+}
+
 static inline int gated_page(struct registry *r, const struct snapshot *s,
                              const struct dataset_type *t, int64_t collection_id,
                              struct buffer *cursor, uint32_t limit, registry_each *each,
@@ -219,6 +225,7 @@ static const struct registry_ops gated_ops = {
     .close = gated_close,
     .mark = gated_mark,
     .snapshot = gated_snapshot,
+    .digest = gated_digest,
     .page = gated_page,
     .row = gated_row,
     .enter = gated_enter,
@@ -267,11 +274,14 @@ static inline struct repository_config *new_config(void)
     return c;
 }
 
+static int64_t stale_ns; // of what is opened next
+
 static inline void open_repository(int64_t refresh_ns)
 {
     struct repository_options o = {.source = "memory",
                                    .catalogue = catalogue,
                                    .refresh_ns = refresh_ns,
+                                   .stale_ns = stale_ns,
                                    .limit_ns = NS_PER_S,
                                    .librarian_count = 2,
                                    .is_known = true,
