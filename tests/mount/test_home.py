@@ -12,7 +12,7 @@ import socket
 import stat
 import subprocess
 import time
-from ctypes import CDLL, get_errno
+from ctypes import CDLL, byref, c_char, c_int, c_long, get_errno
 from pathlib import Path
 
 import mounting
@@ -205,6 +205,48 @@ def test_devices_are_made_by_root_only_and_opened_by_nobody(home, alice):
     os.mknod(*zero)
     assert (alice / "zero").stat().st_rdev == os.makedev(1, 5)
     assert error(os.open, alice / "zero", os.O_RDONLY) == "EACCES"
+
+
+FICLONE, FS_IOC_GETFLAGS, FS_IOC_FIEMAP = 0x40049409, 0x80086601, 0xC020660B
+COLLAPSE, INSERT, UNSHARE, WHITEOUT, AT_FDCWD = 8, 32, 64, 4, -100
+
+
+def test_what_differs_from_the_file_system_below_is_what_the_manual_says(home, alice):
+    """butlerfs-tree(7), home and group folders."""
+    libc = CDLL(None, use_errno=True)
+
+    def called(name: str, *args) -> str:
+        return "done" if getattr(libc, name)(*args) >= 0 else errno.errorcode[get_errno()]
+
+    def asked(fd: int, request: int, argument) -> str:
+        return error(fcntl.ioctl, fd, request, argument)
+
+    a, b = alice / "a", alice / "b"
+    a.write_bytes(b"x" * 65536)
+    b.touch()
+    with a.open("r+b") as f, b.open("r+b") as g, a.open("rb") as reader:
+        for mode in (COLLAPSE, INSERT, UNSHARE):
+            assert called("fallocate", f.fileno(), mode, c_long(4096), c_long(4096)) == "ENOTSUP"
+        assert asked(g.fileno(), FICLONE, f.fileno()) == "ENOTSUP"
+        assert asked(f.fileno(), FS_IOC_GETFLAGS, bytes(8)) == "ENOTTY"
+        assert asked(f.fileno(), FS_IOC_FIEMAP, bytes(8) + (1 << 20).to_bytes(8, "little") + bytes(72)) == "ENOTSUP"
+        assert error(os.preadv, f.fileno(), [bytearray(10)], 0, os.RWF_NOWAIT) == "ENOTSUP"
+        out, into = socket.socketpair()
+        with out, into:
+            assert error(os.sendfile, into.fileno(), f.fileno(), 0, 100) == "EINVAL"
+            assert os.sendfile(into.fileno(), reader.fileno(), 0, 100) == 100
+        with Path("/tmp").joinpath(alice.name).open("wb") as elsewhere:
+            os.unlink(elsewhere.name)
+            assert error(os.copy_file_range, reader.fileno(), elsewhere.fileno(), 100) == "EXDEV"
+    assert called("renameat2", AT_FDCWD, bytes(a), AT_FDCWD, bytes(b), WHITEOUT) == "EINVAL"
+    for name in ("trusted.a", "security.a"):
+        assert error(os.setxattr, a, name, b"1") == "ENOTSUP"
+    handle = bytearray((128).to_bytes(4, "little") + bytes(132))
+    assert called("name_to_handle_at", AT_FDCWD, bytes(a), (c_char * len(handle)).from_buffer(handle), byref(c_int()), 0) == "ENOTSUP"
+    direct = os.open(a, os.O_RDWR | os.O_DIRECT)
+    assert os.pwrite(direct, b"odd", 13) == 3 and os.pread(direct, 5, 12) == b"xoddx"
+    os.close(direct)
+    assert a.read_bytes()[:17] == b"x" * 13 + b"odd" + b"x"
 
 
 # ---- bytes -------------------------------------------------------------------------------------
