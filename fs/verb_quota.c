@@ -58,6 +58,7 @@ int verb_quota_set(const struct doc *request, struct doc *reply, void *context)
 // ---- report -------------------------------------------------------------------------------------
 
 struct report {
+    struct fs *fs;
     struct doc *list;
     bool is_all;
     uid_t uid;
@@ -66,13 +67,33 @@ struct report {
     int64_t now_unix_ns;
 };
 
+// By its path, as an administrator gave it.
+static bool tree_is_for(const struct report *r, struct text path)
+{
+    struct text mountpoint = text_of(r->fs->options->mountpoint);
+    if (!text_begins(path, mountpoint))
+        return false;
+    struct text below = text_slice(path, mountpoint.size_bytes, path.size_bytes);
+    for (uint32_t i = 0; i < r->fs->space_count; i++) {
+        struct space *s = r->fs->spaces[i];
+        struct text name = text_of(s->options->name ? s->options->name : "");
+        size_t skipped = name.size_bytes ? 1 + name.size_bytes + 1 : 1;
+        if (s->ops->tree_is_for && below.size_bytes > skipped && below.data[0] == '/' && below.data[skipped - 1] == '/' &&
+            text_begins(text_slice(below, 1, below.size_bytes), name))
+            return s->ops->tree_is_for(s, text_slice(below, skipped, below.size_bytes), r->uid, r->groups, r->group_count);
+    }
+    return false;
+}
+
 static bool is_for(const struct report *r, const struct ledger_usage *u)
 {
     if (r->is_all || (u->id == LEDGER_DEFAULT && u->kind != LEDGER_TREE))
         return true;
     if (u->kind == LEDGER_USER)
         return u->id == r->uid;
-    for (int i = 0; i < r->group_count && u->kind == LEDGER_GROUP; i++)
+    if (u->kind == LEDGER_TREE)
+        return tree_is_for(r, u->path);
+    for (int i = 0; i < r->group_count; i++)
         if (u->id == r->groups[i])
             return true;
     return false;
@@ -95,8 +116,9 @@ static void take_groups(struct report *r, fuse_req_t req)
 
 int verb_quota_report(const struct control_caller *caller, const struct doc *request, struct doc *reply, void *context)
 {
-    struct ledger *l = ((struct status_context *)context)->fs->ledger;
-    struct report r = {.uid = caller->uid, .now_unix_ns = clock_unix_ns()};
+    struct fs *fs = ((struct status_context *)context)->fs;
+    struct ledger *l = fs->ledger;
+    struct report r = {.fs = fs, .uid = caller->uid, .now_unix_ns = clock_unix_ns()};
     (void)request;
     if (!l)
         return refuse_none(reply);
@@ -180,6 +202,8 @@ int verb_quota_tree(struct op *op, const struct doc *request, struct doc *reply)
     if (!op->fs->ledger || !op->space->ops->tree)
         return refuse_none(reply);
     int r = op->space->ops->tree(op, &tree);
+    if (r == -EOPNOTSUPP)
+        return refuse(reply, r, "a space's root can't be a tree with a limit: limit its users and groups, or folders in it");
     if (r < 0)
         return refuse(reply, r, "only a folder can be a tree with a limit");
     snprintf(digits, sizeof digits, "%" PRIu64, tree);

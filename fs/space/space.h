@@ -54,6 +54,9 @@ struct space_ops {
     int (*flush)(struct op *op);      // op->fh, lock.owner: a descriptor is closed
     int (*statfs)(struct op *op);     // NULL: the mount has no size
     int (*tree)(struct op *op, uint64_t *ret_tree); // the folder's number, as one with a limit of its own
+    // Whether that limit is a user's business: the folder at `path` below the space's root is his, a group's of his, or in
+    // one that is, or open to all for writing. `groups`: all of his.
+    bool (*tree_is_for)(struct space *s, struct text path, uid_t uid, const gid_t *groups, int group_count);
     // What the ledger asks of who changes things (meta/ledger.h).
     int (*ledger_look)(struct space *s, const struct ledger_change *c, struct ledger_file *ret_file,
                        struct ledger_charge *ret_charge);

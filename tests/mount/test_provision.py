@@ -277,10 +277,12 @@ def test_limits_are_told_as_they_were_set(homes):
     ("user", "nobody-has-this-name", "--hard-bytes", "1G"),
     ("house", "games", "--hard-bytes", "1G"),
     ("user", "games"),
+    ("tree", "ROOT", "--hard-bytes", "1G"),
 ])  # fmt: skip
 def test_what_is_no_limit_is_refused(homes, words):
-    answer = mounting.control("quota", "set", homes.path, *words)
+    answer = mounting.control("quota", "set", homes.path, *(homes.path if w == "ROOT" else w for w in words))
     assert answer.returncode in (1, 2) and answer.stderr.startswith("butlerfsctl: ")
+    assert ("root can't be a tree" in answer.stderr) == ("ROOT" in words)
     assert ("user", GAMES.pw_uid) not in owners(homes)
 
 
@@ -294,6 +296,21 @@ def test_a_user_sees_himself_and_his_groups_and_sets_nothing(homes):
         return by(GAMES.pw_uid, lambda: set(owners(homes)), gid=GAMES.pw_gid, groups=groups)
 
     assert seen([]) == {("user", GAMES.pw_uid)}
+    by(GAMES.pw_uid, lambda: (homes.path / "games" / "mine").mkdir(), gid=GAMES.pw_gid)
+    for name, owner, group, mode in (("all", 0, 0, 0o1777), ("few", 0, DAEMON.pw_gid, 0o2770), ("other", 2, 2, 0o755)):
+        (homes.path / name).mkdir()
+        os.chown(homes.path / name, owner, group)
+        (homes.path / name).chmod(mode)
+    for path in ("games/mine", "all", "few", "other"):
+        quota(homes, "set", "tree", str(homes.path / path), "--hard-bytes", "1G")
+
+    def trees(groups) -> list[str]:
+        report = by(GAMES.pw_uid, owners, homes, gid=GAMES.pw_gid, groups=groups)
+        return sorted(str(Path(o["path"]).relative_to(homes.path)) for (kind, _), o in report.items() if kind == "tree")
+
+    assert (trees([]), trees([DAEMON.pw_gid])) == (["all", "games/mine"], ["all", "few", "games/mine"])
+    for path in ("games/mine", "all", "few", "other"):
+        quota(homes, "set", "tree", str(homes.path / path), "--clear")
     assert seen([DAEMON.pw_gid]) == {("user", GAMES.pw_uid), ("group", DAEMON.pw_gid)}
     for words in (["set", homes.path, "user", "games", "--clear"], ["check", homes.path], ["repair", homes.path]):
         answer = by(GAMES.pw_uid, lambda words=words: mounting.control("quota", *words).returncode)

@@ -349,10 +349,40 @@ uint64_t charge_tree_of(const struct home *h, const struct home_handle *handle, 
 int charge_tree_number(struct op *op, uint64_t *ret_tree)
 {
     struct home_node n;
+    if (home_is_root(op, op->node))
+        return -EOPNOTSUPP;
     if (!state_get_home(op->fs->state, op->node, &n) || n.type != S_IFDIR)
         return -ENOTDIR;
     *ret_tree = tree_number(op->space->number, &n.handle);
     return 0;
+}
+
+static bool is_his(const struct stat *st, uid_t uid, const gid_t *groups, int group_count)
+{
+    for (int i = 0; i < group_count && st->st_mode & S_IXGRP; i++)
+        if (groups[i] == st->st_gid)
+            return true;
+    return st->st_uid == uid;
+}
+
+bool charge_tree_is_for(struct space *s, struct text path, uid_t uid, const gid_t *groups, int group_count)
+{
+    cleanup(cleanup_close) int folder = -1;
+    struct stat st = {0};
+    bool is_for_him = false;
+    s->ops->enter();
+    for (size_t at = 0, end; at < path.size_bytes && !is_for_him; at = end + 1) {
+        cleanup(cleanup_close) int fd = -1;
+        const char *slash = memchr(path.data + at, '/', path.size_bytes - at);
+        end = slash ? (size_t)(slash - path.data) : path.size_bytes;
+        cleanup(cleanup_free) char *name = memory_copy(path.data + at, end - at);
+        if (home_at(folder < 0 ? ((struct home *)s)->root_fd : folder, text_of(name), &fd) < 0 || fstat(fd, &st) < 0)
+            return false;
+        is_for_him = is_his(&st, uid, groups, group_count);
+        cleanup_close(&folder);
+        folder = take_fd(&fd);
+    }
+    return is_for_him || (st.st_mode & (S_IWOTH | S_IXOTH)) == (S_IWOTH | S_IXOTH);
 }
 
 // ---- looking ----------------------------------------------------------------------------------

@@ -75,7 +75,8 @@ uint64_t charge_tree_of(const struct home *h, const struct home_handle *handle, 
 // What an inode costs, by an O_PATH descriptor. A file without name or handle: nothing.
 int charge_look_at(const struct home *h, int fd, uint64_t tree, struct ledger_file *ret_file,
                    struct ledger_charge *ret_charge);
-int charge_tree_number(struct op *op, uint64_t *ret_tree); // of op->node as such a folder; -ENOTDIR
+int charge_tree_number(struct op *op, uint64_t *ret_tree); // of op->node as such a folder; -ENOTDIR; -EOPNOTSUPP: the root
+bool charge_tree_is_for(struct space *s, struct text path, uid_t uid, const gid_t *groups, int group_count); // space.h
 
 // The ledger's own questions (space_ops).
 int charge_look(struct space *s, const struct ledger_change *c, struct ledger_file *ret_file,

@@ -90,7 +90,7 @@ static void home_free(struct space *space)
     .link = home_link, .unlink = home_unlink, .rmdir = home_rmdir, .rename = home_rename,          \
     .write = home_write, .fsync = home_fsync, .fsyncdir = home_fsyncdir,                           \
     .fallocate = home_fallocate, .copy = home_copy, .seek = home_seek, .setxattr = home_setxattr,  \
-    .removexattr = home_removexattr, .lock = home_lock, .flush = home_flush, .statfs = home_statfs, .tree = charge_tree_number,              \
+    .removexattr = home_removexattr, .lock = home_lock, .flush = home_flush, .statfs = home_statfs, .tree = charge_tree_number, .tree_is_for = charge_tree_is_for, \
     .ledger_look = charge_look, .ledger_walk = charge_walk, .ledger_sync = charge_sync,            \
     .provision = home_provision, .start = home_start, .has_acls = true,                            \
     .enter = identity_prepare, .forget = home_forget, .root_attr = home_root_attr,                 \
