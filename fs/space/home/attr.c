@@ -74,11 +74,12 @@ int home_readlink(struct op *op)
     return 0;
 }
 
-// A limit in place of the file system's size, where it leaves less.
+// A limit in place of the file system's size, where it leaves less. One that makes inodes as they are needed (btrfs) says that
+// it has none of them.
 static void limit(uint64_t limit, uint64_t used, fsblkcnt_t *all, fsblkcnt_t *free, fsblkcnt_t *available)
 {
     uint64_t left = limit > used ? limit - used : 0;
-    if (left > *available)
+    if (left > *available && *all)
         left = *available; // there is less on the disk than one may have
     *available = *free = left;
     *all = used + left;
