@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // warm: brings files into the cache ahead of time. Files are held open, a few at a time: the daemon fetches
 // what is held, and is asked now and then how far it is. Nothing is written down: what is there already is
-// not fetched again, so that running it again goes on.
+// not fetched again, so that running it again goes on. Where somebody looks on, all of it is counted first.
+#include <errno.h>
 #include <fcntl.h>
 #include <fts.h>
 #include <inttypes.h>
@@ -13,7 +14,7 @@
 #include "fs/why.h"
 #include "tools/ask.h"
 #include "tools/objects.h"
-#include "tools/print.h"
+#include "tools/progress.h"
 
 #define AT_ONCE 8
 #define ASK_EVERY_US 100000
@@ -30,35 +31,32 @@ struct warm {
     struct warming all[AT_ONCE];
     uint64_t files, failed;
     int64_t done_bytes;
-    int64_t begun_ns, shown_ns;
-    bool is_quiet;
+    struct progress progress;
+    struct buffer names;   // that came by standard input, each with a NUL, where they are gone through twice
+    bool is_counting;      // the first time
 };
 
-static void show(struct warm *w, bool is_end)
+static struct progress_state state_of(const struct warm *w)
 {
-    BUFFER_CLEANUP bytes = {}, rate = {};
-    int64_t now = clock_ns(), sum = w->done_bytes, busy = 0;
-    if (w->is_quiet || (!is_end && (!isatty(STDERR_FILENO) || now < w->shown_ns + NS_PER_S / 5)))
-        return;
+    struct progress_state s = {.files = w->files, .failed = w->failed, .bytes = w->done_bytes};
     for (int i = 0; i < AT_ONCE; i++)
-        if (w->all[i].path) {
-            sum += w->all[i].present_bytes;
-            busy++;
-        }
-    w->shown_ns = now;
-    print_bytes(sum, &bytes);
-    double seconds = (double)(now - w->begun_ns) / 1e9;
-    print_bytes((int64_t)((double)sum / (seconds > 0.001 ? seconds : 0.001)), &rate);
-    fprintf(stderr, "%s%" PRIu64 " files here, %" PRIi64 " on their way, %s, %s/s, %" PRIu64 " failed%s",
-            isatty(STDERR_FILENO) ? "\r\33[K" : "", w->files, busy, bytes.data, rate.data, w->failed,
-            is_end ? "\n" : "");
+        if (w->all[i].path)
+            s.bytes += w->all[i].present_bytes;
+    return s;
+}
+
+// A line beside the progress.
+static void complain(struct warm *w, const char *path, const char *trouble)
+{
+    progress_clear(&w->progress);
+    fprintf(stderr, "butlerfsctl: %s: %s\n", path, trouble);
+    w->failed++;
 }
 
 static void end(struct warm *w, struct warming *f, const char *trouble)
 {
     if (trouble) {
-        fprintf(stderr, "%sbutlerfsctl: %s: %s\n", isatty(STDERR_FILENO) ? "\r\33[K" : "", f->path, trouble);
-        w->failed++;
+        complain(w, f->path, trouble);
     } else {
         w->files++;
         w->done_bytes += f->present_bytes;
@@ -96,7 +94,8 @@ static void settle(struct warm *w, int most)
                 look(w, &w->all[i]);
             busy += w->all[i].path != NULL;
         }
-        show(w, false);
+        const struct progress_state now = state_of(w);
+        progress_show(&w->progress, &now);
         if (busy <= most)
             return;
         usleep(is_first ? ASK_EVERY_US / 10 : ASK_EVERY_US);
@@ -118,19 +117,29 @@ static void warm_file(struct warm *w, const char *path)
     struct warming *f = free_place(w);
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) {
-        fprintf(stderr, "butlerfsctl: %s: %m\n", path);
-        w->failed++;
+        complain(w, path, strerror(errno));
         return;
     }
     *f = (struct warming){.path = memory_copy(path, strlen(path)), .fd = fd};
     look(w, f);
 }
 
+static void warm_one(struct warm *w, const char *path, const struct stat *st)
+{
+    if (!w->is_counting) {
+        warm_file(w, path);
+        return;
+    }
+    w->progress.all_files++;
+    w->progress.all_bytes += st ? st->st_size : 0;
+}
+
 static void warm_path(struct warm *w, const char *path)
 {
     struct stat st;
-    if (stat(path, &st) < 0 || !S_ISDIR(st.st_mode)) {
-        warm_file(w, path);
+    bool is_there = stat(path, &st) == 0;
+    if (!is_there || !S_ISDIR(st.st_mode)) {
+        warm_one(w, path, is_there ? &st : NULL);
         return;
     }
     cleanup(cleanup_free) char *copy = memory_copy(path, strlen(path));
@@ -138,11 +147,9 @@ static void warm_path(struct warm *w, const char *path)
     FTS *tree = fts_open(roots, FTS_PHYSICAL | FTS_NOCHDIR, NULL);
     for (FTSENT *e; tree && (e = fts_read(tree));)
         if (e->fts_info == FTS_F)
-            warm_file(w, e->fts_path);
-        else if (e->fts_info == FTS_DNR || e->fts_info == FTS_ERR || e->fts_info == FTS_NS) {
-            fprintf(stderr, "butlerfsctl: %s: %s\n", e->fts_path, strerror(e->fts_errno));
-            w->failed++;
-        }
+            warm_one(w, e->fts_path, e->fts_statp);
+        else if (!w->is_counting && (e->fts_info == FTS_DNR || e->fts_info == FTS_ERR || e->fts_info == FTS_NS))
+            complain(w, e->fts_path, strerror(e->fts_errno));
     if (tree)
         fts_close(tree);
 }
@@ -154,22 +161,48 @@ static void warm_list(struct warm *w, int delimiter)
     for (ssize_t n; (n = getdelim(&line, &room, delimiter, stdin)) > 0;) {
         if (line[n - 1] == delimiter)
             line[n - 1] = 0;
+        if (line[0] && w->is_counting)
+            buffer_append(&w->names, line, strlen(line) + 1);
         if (line[0])
             warm_path(w, line);
     }
 }
 
+static void warm_names(struct warm *w, char **paths, int count, int delimiter)
+{
+    for (int i = 0; i < count; i++)
+        if (strcmp(paths[i], "-") == 0)
+            warm_list(w, delimiter);
+        else
+            warm_path(w, paths[i]);
+    if (count == 0)
+        warm_list(w, delimiter);
+}
+
+// Twice, if it is counted before: names that were read once are kept.
+static void warm_all(struct warm *w, char **paths, int count, int delimiter)
+{
+    w->is_counting = w->progress.is_terminal && !w->progress.is_quiet;
+    if (w->is_counting)
+        warm_names(w, paths, count, delimiter);
+    w->is_counting = false;
+    warm_names(w, paths, count, delimiter); // standard input is at its end then
+    for (size_t at = 0; at < w->names.size_bytes; at += strlen(w->names.data + at) + 1)
+        warm_path(w, w->names.data + at);
+    buffer_release(&w->names);
+}
+
 int warm_run(char **words, int count, char **ret_why)
 {
     ANSWER_CLEANUP *request = doc_new(DOC_MAP);
-    struct warm w = {.request = request, .begun_ns = clock_ns()};
+    struct warm w = {.request = request, .progress.what = "files here"};
     int delimiter = '\n', paths = 0;
     doc_put_text(request, "verb", "warm");
     for (int i = 0; i < count; i++) {
         if (strcmp(words[i], "--pin") == 0)
             doc_put_bool(request, "pin", true);
         else if (strcmp(words[i], "--quiet") == 0 || strcmp(words[i], "-q") == 0)
-            w.is_quiet = true;
+            w.progress.is_quiet = true;
         else if (strcmp(words[i], "-0") == 0)
             delimiter = 0;
         else if (words[i][0] == '-' && words[i][1])
@@ -177,14 +210,10 @@ int warm_run(char **words, int count, char **ret_why)
         else
             words[paths++] = words[i];
     }
-    for (int i = 0; i < paths; i++)
-        if (strcmp(words[i], "-") == 0)
-            warm_list(&w, delimiter);
-        else
-            warm_path(&w, words[i]);
-    if (paths == 0)
-        warm_list(&w, delimiter);
+    progress_begin(&w.progress);
+    warm_all(&w, words, paths, delimiter);
     settle(&w, 0);
-    show(&w, true);
+    const struct progress_state at_end = state_of(&w);
+    progress_end(&w.progress, &at_end);
     return w.failed ? why(ret_why, -EIO, "%" PRIu64 " files could not be brought in", w.failed) : 0;
 }

@@ -4,11 +4,15 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
+import pty
 import random
 import re
+import struct
 import subprocess
+import termios
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -16,6 +20,7 @@ from typing import Any
 import mounting
 import pytest
 from mounting import SLACK, eventually, refused
+from s3proxy import S3Proxy
 
 MIB = 1 << 20
 
@@ -354,6 +359,43 @@ def test_warm_brings_everything_in_and_evict_forgets_it(bucket, s3, s3mount):
     said = mounting.control("evict", m / "d/3", env=m.env)
     assert said.returncode == 0, said.stderr
     assert os.getxattr(m / "d/3", "user.s3.cached") == b"0"
+
+
+def on_a_terminal(*command: Any, env: dict[str, str], input: bytes = b"") -> tuple[int, str]:
+    """Run with a terminal of 100 columns as its standard error: its status, and all that was written there."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    run = subprocess.Popen([*map(str, command)], env=env, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=theirs)
+    os.close(theirs)
+    run.stdin.write(input)
+    run.stdin.close()
+    shown = b""
+    try:
+        while piece := os.read(ours, 4096):
+            shown += piece
+    except OSError:  # as a terminal ends
+        pass
+    os.close(ours)
+    return run.wait(60), shown.decode()
+
+
+@pytest.mark.parametrize("by_names", [False, True])
+def test_warm_shows_on_a_terminal_how_far_it_is(bucket, s3, s3mount, by_names):
+    for i in range(3):
+        put(bucket, f"d/{i}", data_of(4 * MIB, seed=i))
+    with S3Proxy(s3.port) as slow:
+        slow.latency_s = 0.3
+        m = s3mount(f"s3://{bucket.name}", **s3.options(slow.url))
+        names = "".join(f"{m / 'd'}/{i}\n" for i in range(3)).encode() if by_names else b""
+        what = () if by_names else (m / "d",)
+        status, shown = on_a_terminal(mounting.BUILD / "fs" / "butlerfsctl", "warm", *what, env=m.env, input=names)
+        assert status == 0, shown
+        lines = shown.replace("\33[K", "").split("\r")
+        assert re.match(r"\[-{30}\]   0 %  0/3 files here, .* of 12\.0 MiB", lines[1]), lines
+        assert any(re.match(r"\[#+-*\] ", line) and "/s" in line for line in lines), lines
+        assert all(len(line) < 100 for line in lines)
+        assert re.search(r"3/3 files here, 12\.0 MiB of 12\.0 MiB, .*/s, 0 failed", lines[-2] + lines[-1]), lines
+        m.unmount()
 
 
 def test_who_may_read_may_warm_but_only_administrators_pin(bucket, s3mount):
