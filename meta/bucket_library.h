@@ -146,8 +146,8 @@ int bucket_page_get(struct bucket *b, struct text prefix, bool by_folder, uint32
                     struct bucket_page *ret_page);
 bool bucket_page_next(const struct bucket_page *p, size_t *at, struct bucket_page_entry *ret_entry);
 void bucket_page_release(struct bucket_page *p);
-// bucket_past.c. Whether there was anything below `prefix` (which ends in '/') at the bucket's time, by all that was said of it
-// or, beyond a bound, taken as so.
+// bucket_past.c. Whether there was anything below `prefix` (which ends in '/') at the bucket's time; taken as so where that can't
+// be said within a bound, or may not be asked.
 int bucket_past_has(struct bucket *b, struct text prefix, bool *ret_has);
 // Takes the prefixes out of a page by folder below which there was nothing. Without effect where the bucket has no time.
 int bucket_past_sift(struct bucket *b, struct bucket_page *page);

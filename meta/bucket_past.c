@@ -4,6 +4,7 @@
 // 1. Of a page's prefixes a number are asked about at once, each by a few versions: mostly the first one decides it.
 // 2. Where those are all younger, or of what had been deleted, pages of them follow, up to a bound: a prefix that isn't
 //    decided by then counts as a folder.
+// 3. So does one that may not be listed: who enters it is told so, and what is beside it is shown.
 #include "meta/bucket_library.h"
 
 #include <errno.h>
@@ -102,9 +103,15 @@ static int has_further(struct bucket *b, struct text prefix, struct text token, 
     return 0;
 }
 
+static int or_closed(int error, bool *has)
+{
+    *has |= error == -EACCES;
+    return error == -EACCES ? 0 : error;
+}
+
 int bucket_past_has(struct bucket *b, struct text prefix, bool *ret_has)
 {
-    return has_further(b, prefix, (struct text){0}, ret_has);
+    return or_closed(has_further(b, prefix, (struct text){0}, ret_has), ret_has);
 }
 
 // What a look came to; released.
@@ -113,12 +120,12 @@ static int look_end(struct bucket *b, struct look *k, bool *ret_has)
     int r = k->error;
     *ret_has = k->has;
     if (k->why)
-        bucket_note_error(b, k->why);
+        bucket_note_error(b, take(k->why));
     if (r == 0 && !k->has && k->token.size_bytes)
         r = has_further(b, buffer_text(&k->prefix), buffer_text(&k->token), ret_has);
     buffer_release(&k->prefix);
     buffer_release(&k->token);
-    return r;
+    return or_closed(r, ret_has);
 }
 
 // The prefixes of a page from *at on, as many as are asked about at once. Where there was nothing, the entry's place in the page

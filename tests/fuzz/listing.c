@@ -2,7 +2,8 @@
 // Any bytes as a page of keys and as an error's body. The first byte says in which pieces the page comes: what it comes
 // to must be the same as in one piece, and no key may stand outside of the prefix. Its highest bit: it is of versions; then
 // no key is given twice, nor the one that the page before has settled, and its token is one that can be asked with.
-// Found when planted: elements that are nested deeper than there is room for (7 s).
+// Found when planted: elements that are nested deeper than there is room for (7 s); a key that the page before had settled
+// (at once, by its seeds).
 #include <errno.h>
 #include <stdint.h>
 #include <stdlib.h>

@@ -120,11 +120,22 @@ def test_a_folder_in_which_there_was_nothing_is_not_shown(mount, fake):
     assert os.listdir(m / "marked") == []
     for name in ("gone", "later", "gone/a", "later/a", "far/01"):
         assert not os.path.lexists(m / name)
+    fake.page_most = 2  # then names are asked for one by one
     fresh = mount("s3://b", **options(fake, version_at=iso(BEGIN + 20)))
     for name in ("gone", "later"):
-        with pytest.raises(FileNotFoundError):
-            os.listdir(fresh / name)
+        assert not os.path.lexists(fresh / name)
     assert (fresh / "far/zz").read_bytes() == b"far"
+
+
+def test_a_folder_that_may_not_be_listed_is_shown_and_hides_no_other(mount, fake):
+    for key in (b"open/a", b"shut/a", b"z"):
+        fake.put(key, key, BEGIN)
+    fake.closed = b"shut/"
+    m = mount("s3://b", **options(fake, version_at=iso(BEGIN)))
+    assert sorted(os.listdir(m.path)) == ["open", "shut", "z"]
+    with pytest.raises(PermissionError):
+        os.listdir(m / "shut")
+    assert (m / "open/a").read_bytes() == b"open/a"
 
 
 def test_a_name_is_asked_for_alone_however_many_younger_versions_it_has(mount, fake):
@@ -181,8 +192,11 @@ def test_the_bytes_are_the_versions_and_are_not_asked_for_again(mount, fake, pla
     gets = [r for r in fake.requests if r.startswith("GET /b/f")]
     assert any(f"versionId={old}" in r for r in gets)
     fake.requests.clear()
+    assert (m / "now/f").read_bytes() == b"new"
     assert (m / "then/f").read_bytes() == b"old" * 100000
-    assert not [r for r in fake.requests if "/b/f" in r]
+    assert not [r for r in fake.requests if r.startswith("GET /b/f") or "versionId" in r]
+    for name in ("now", "then"):  # each is an object of its own in the cache
+        assert eventually(lambda name=name: os.getxattr(m / name / "f", "user.s3.cached") == b"100", 5)
     spaces = {s["name"]: s for s in m.status()["spaces"]}
     assert spaces["then"]["version_at"] == at and "version_at" not in spaces["now"]
 

@@ -37,6 +37,7 @@ class VersionedS3(FakeS3):
         self.page_most, self.grouped, self.inclusive, self.quotes = page_most, grouped, inclusive, quotes
         self.requests: list[str] = []
         self.is_versioned = True
+        self.closed = b"\0"  # what begins with this may not be listed
         self.server.RequestHandlerClass = type("Handler", (_Handler,), {"owner": self})
 
     def _set(self, key: bytes, versions: list[Version]) -> None:
@@ -114,6 +115,8 @@ class _Handler(fakes3._Handler):
 
     def _list_versions(self) -> None:
         owner, asked = self.owner, self.query
+        if asked.get("prefix", b"").startswith(owner.closed):
+            raise Refused(403, "AccessDenied")
         most = min(int(asked.get("max-keys", b"1000")), owner.page_most)
         markers = asked.get("key-marker", b""), asked.get("version-id-marker", b"").decode()
         found, more = owner.versions_page(asked.get("prefix", b""), asked.get("delimiter", b""), *markers, most)
