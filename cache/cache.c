@@ -13,6 +13,7 @@
 #include "cache/ahead.h"
 #include "cache/flight.h"
 #include "cache/store.h"
+#include "cache/storing.h"
 #include "cache/whole.h"
 
 #define CACHE_MEMORY_LEAST (UINT64_C(4) << 20)
@@ -64,6 +65,7 @@ struct cache *cache_new(const struct cache_options *options)
     TAILQ_INIT(&c->idle);
     LIST_INIT(&c->checkings);
     condition_init(&c->checked);
+    c->storing = c->has_store ? storing_new(c->options.memory_bytes / 4) : NULL;
     c->ahead = ahead_new(c);
     return c;
 }
@@ -100,6 +102,7 @@ void cache_free(struct cache *c)
     ahead_free(c->ahead);
     cancel_everything(c);
     flights_drain(c->flights);
+    storing_free(c->storing);
     whole_end(c);
     entries_release(c);
     flights_free(c->flights);

@@ -32,6 +32,7 @@ struct ahead;
 struct checking;
 struct flight;
 struct flights;
+struct storing;
 
 enum entry_state { ENTRY_ABSENT, ENTRY_PARTIAL, ENTRY_COMPLETE, ENTRY_DYING };
 
@@ -113,6 +114,7 @@ struct cache {
     struct pool *pool;
     struct flights *flights;
     struct ahead *ahead;
+    struct storing *storing; // NULL: there is no disk
     atomic_uint_fast64_t serials;
     atomic_int_fast64_t latency_ns; // of recent first bytes, of any origin
     struct lock lock;

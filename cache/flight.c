@@ -35,7 +35,7 @@ struct flights {
     // under lock
     struct flight_lane *lanes;
     uint32_t flying;
-    uint32_t landing; // have landed, but their thread is still busy with it
+    uint32_t landing; // their requests are over, what they brought isn't written yet
     uint32_t queued;
     pthread_cond_t landed;
 };
@@ -100,8 +100,9 @@ static void flight_leave(struct flight *f, enum flight_state to)
 
 static void flight_free(struct flight *f)
 {
-    check(!f->filling && !f->is_writing && f->state != FLIGHT_QUEUED && f->state != FLIGHT_FLYING);
+    check(!f->filling && !f->is_writing && !f->run && f->state != FLIGHT_QUEUED && f->state != FLIGHT_FLYING);
     entry_unref(f->entry);
+    free(f->why);
     free(f);
 }
 
@@ -185,6 +186,8 @@ static struct flight *flight_new(struct cache_entry *e, uint32_t first, uint32_t
     struct flight *f = aligned_alloc(_Alignof(struct flight), sizeof(struct flight));
     check(f); // as everywhere: memory does not fail
     memset(f, 0, sizeof(*f));
+    atomic_init(&f->holds, 1);
+    atomic_init(&f->is_unstored, !e->cache->has_store);
     f->entry = entry_ref(e);
     f->first = first;
     f->count = count;
@@ -207,16 +210,16 @@ static void flight_raise(struct flight *f, enum origin_priority priority)
     f->priority = priority;
     if (was_queued)
         queue_add(all, f);
-    else if (f->state == FLIGHT_FLYING)
+    else if (f->state == FLIGHT_FLYING && !f->is_over)
         origin_raise(&f->request, priority);
 }
 
-// Who brings this block to readers; or to the disk, where the one that arrived last may still be on its way.
+// Who brings this block to readers, or to the disk.
 static struct flight *flight_of(const struct cache_entry *e, uint32_t block, bool to_disk)
 {
     struct flight *f;
     TAILQ_FOREACH(f, &e->flights, of_entry) {
-        uint32_t behind = f->arrived - (to_disk && f->arrived ? 1 : 0);
+        uint32_t behind = to_disk ? f->stored : f->arrived;
         if (block >= f->first + behind && block - f->first < f->count)
             return f;
     }
@@ -248,7 +251,7 @@ bool entry_is_near(const struct cache_entry *e)
 // Goes on, if it stands.
 static void flight_go_on(struct flight *f)
 {
-    if (!f->stopped_ns)
+    if (!f->stopped_ns || f->is_over)
         return;
     f->stood_ns += clock_ns() - f->stopped_ns;
     f->stopped_ns = 0;
@@ -381,8 +384,8 @@ static bool flight_is_wanted(const struct flight *f)
         for (const struct cache_waiter *w = e->waiters; w; w = w->next)
             if (w->want->kind == CACHE_WANT_VERSION)
                 return true;
-    // All of it came: there is nothing to cancel, and the last block may still be on its way to the disk.
-    if (!f->is_question && f->arrived == f->count)
+    // All of it came: there is nothing to cancel, and some may still be on its way to the disk.
+    if (f->is_over || (!f->is_question && f->arrived == f->count))
         return true;
     uint32_t at = f->first + f->arrived, end = f->first + f->count;
     if (f->stopped_ns && f->arrived)
@@ -398,7 +401,8 @@ static void flight_cancel(struct flight *f, struct flight_list *ret_gone)
     flight_leave(f, FLIGHT_FAILED);
     metric_add(METRIC_FLIGHTS_CANCELLED, 1);
     if (was == FLIGHT_FLYING) {
-        origin_cancel(&f->request);
+        if (!f->is_over)
+            origin_cancel(&f->request);
     } else if (was_queued) {
         f->next_gone = ret_gone->first;
         ret_gone->first = f;
@@ -467,12 +471,16 @@ void flight_end(struct flight *f, bool is_good)
     flight_leave(f, is_good ? FLIGHT_DONE : FLIGHT_FAILED);
 }
 
+void flight_is_over(struct flight *f)
+{
+    struct cache *c = f->entry->cache;
+    flying_ended(c->flights, f->lane);
+    flights_launch(c);
+}
+
 void flight_landed(struct flight *f)
 {
     struct cache *c = f->entry->cache;
-    struct flight_lane *lane = f->lane;
     flight_free(f);
-    flying_ended(c->flights, lane);
-    flights_launch(c);
     landing_ended(c->flights); // the cache may be gone from here on
 }

@@ -14,22 +14,30 @@
 //  2. Not a byte is taken before the answer's headers said the entry's version.
 //  3. A flight is in its entry's list while QUEUED or FLYING, and refers to it until it is freed. It is freed by
 //     `done` of its request if it ever flew, else by who took it out of the queue.
-//  4. Blocks come in order: those in [first, first + arrived) are there (or were).
+//  4. Blocks come in order: those in [first, first + arrived) are there (or were). It flies until they were written.
 //  5. A long flight has more before it than anybody has asked for yet. It stops at asked_end, for a second at most, and
 //     goes on when more is asked for; who asks for something far ahead of it shortens it to there, and gets another.
 #pragma once
 #include "cache/entry.h"
 #include "cache/origin/origin.h"
+#include "cache/storing.h"
 
 enum flight_state { FLIGHT_QUEUED, FLIGHT_FLYING, FLIGHT_DONE, FLIGHT_FAILED };
 
 struct flight {
-    struct stored_writer writer; // the fetcher's thread's, as the next ones
+    // the thread's that writes (storing.h)
+    struct stored_writer writer;
     bool is_writing;
-    bool is_unstored;             // the store doesn't take it
+    atomic_bool is_unstored;      // the store doesn't take it
+    atomic_uint holds;            // by its request, and by runs that aren't written yet
+    // the fetcher's thread's
     bool is_past_memory;          // straight to the disk: nobody is reading it
     struct pool_block *filling;
     uint32_t filled_bytes;
+    uint32_t filled;              // blocks that came
+    struct storing_run *run;      // of them, to be written
+    int result;                   // of the request
+    char *why;
     uint32_t promised;            // blocks that the request is for
     int64_t started_ns;
     struct origin_request request; // the origin's while FLYING
@@ -41,6 +49,8 @@ struct flight {
     bool is_of_whole;              // and nobody waits for it: it is to say the whole's checksum
     uint32_t first, count;         // blocks; a HEAD: none
     uint32_t arrived;
+    uint32_t stored;               // of them: written, as far as the store took them
+    bool is_over;                  // its request: it is neither raised nor cancelled any more
     bool is_long;
     uint32_t asked_end;            // the block behind the last one that was asked for
     int64_t begun_ns;              // its first bytes came

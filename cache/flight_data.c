@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// flight_data.c: the callbacks of a flight's request. They run on a fetcher's thread, one at a time for a flight.
-// 1. A block is given to who waits for it before it is written to the disk: he needn't wait for that.
+// flight_data.c: the callbacks of a flight's request. They run on a fetcher's thread, one at a time for a flight; what
+// becomes of its blocks on the disk, and its end, on the thread that writes.
+// 1. A block is given to who waits for it before it is written to the disk (storing.h): he needn't wait for that.
 // 2. The disk is optional: whatever it says, the bytes go on to the readers.
 // 3. A cancelled flight's callbacks change nothing: it has left its entry.
 #include "cache/flight_data.h"
@@ -14,6 +15,8 @@
 #include "cache/whole.h"
 
 #define STANDS_NS (NS_PER_S / 2)
+
+static void flight_finish(struct flight *f);
 
 static struct flight *flight_of_request(struct origin_request *r)
 {
@@ -86,25 +89,34 @@ static int flight_begin(struct origin_request *r, const struct origin_answer *a)
 
 // ---- bytes
 
-// The disk: the next bytes, of this block.
-static void flight_store(struct flight *f, uint32_t number, const void *data, size_t size_bytes)
+// The writer, at the run's beginning; false: the store doesn't take it.
+static bool flight_may_store(struct flight *f, uint32_t first)
 {
-    if (f->is_unstored)
-        return;
-    if (!f->is_writing) {
-        struct stored *s = entry_stored(f->entry);
-        f->is_unstored = !s;
-        if (!s)
-            return;
-        stored_write_begin(s, number, &f->writer);
-        stored_unref(s);
-        f->is_writing = true;
-    }
-    if (stored_write(&f->writer, data, size_bytes) >= 0)
+    if (atomic_load(&f->is_unstored))
+        return false;
+    if (f->is_writing)
+        return true;
+    struct stored *s = entry_stored(f->entry);
+    atomic_store(&f->is_unstored, !s);
+    if (!s)
+        return false;
+    stored_write_begin(s, first, &f->writer);
+    stored_unref(s);
+    f->is_writing = true;
+    return true;
+}
+
+static void flight_store(struct flight *f, const struct storing_run *run)
+{
+    struct iovec blocks[STORING_RUN_BLOCKS];
+    for (uint32_t i = 0; i < run->count; i++)
+        blocks[i] = (struct iovec){run->blocks[i]->data, entry_block_bytes(f->entry, run->first + i)};
+    if (!flight_may_store(f, run->first) ||
+        stored_write_blocks(&f->writer, blocks, run->count, !f->is_past_memory) >= 0)
         return;
     stored_write_end(&f->writer);
     f->is_writing = false;
-    f->is_unstored = true;
+    atomic_store(&f->is_unstored, true);
     lock_scope(&f->entry->lock);
     f->entry->store_refused_ns = clock_ns();
 }
@@ -125,31 +137,88 @@ static int flight_block_came(struct flight *f)
     return r;
 }
 
-// A whole block of what nobody is reading: to the disk only.
-static int flight_put_away(struct flight *f, struct pool_block *block, uint32_t number, uint32_t whole)
+// The run is on the disk, or won't be. What was past memory is there only now.
+static void flight_stored(struct flight *f, const struct storing_run *run)
 {
-    flight_store(f, number, block->data, whole);
-    int r = f->is_unstored ? -ENOSPC : flight_block_came(f); // without the disk it would be for nothing
-    pool_drop(f->entry->cache->pool, block, false);
-    return r;
+    bool is_lost = f->is_past_memory && atomic_load(&f->is_unstored);
+    for (uint32_t i = 0; i < run->count; i++) {
+        if (f->is_past_memory && !is_lost)
+            flight_block_came(f);
+        pool_drop(f->entry->cache->pool, run->blocks[i], false);
+    }
+    lock_scope(&f->entry->lock);
+    f->stored = run->first + run->count - f->first;
 }
 
-// A whole block: published, told of, stored.
-static int flight_publish(struct flight *f, struct pool_block *block, uint32_t number, uint32_t whole)
+static void flight_let_go(struct flight *f)
+{
+    if (atomic_fetch_sub(&f->holds, 1) == 1)
+        flight_finish(f);
+}
+
+void flight_store_run(struct storing_run *run)
+{
+    struct flight *f = run->flight;
+    flight_store(f, run);
+    flight_stored(f, run);
+    flight_let_go(f);
+}
+
+// What was gathered goes to who writes.
+static void flight_give_run(struct flight *f)
+{
+    struct storing_run *run = take(f->run);
+    if (!run)
+        return;
+    atomic_fetch_add(&f->holds, 1);
+    if (storing_put(f->entry->cache->storing, run))
+        return;
+    atomic_fetch_sub(&f->holds, 1); // its request still has one
+    atomic_store(&f->is_unstored, true);
+    for (uint32_t i = 0; i < run->count; i++)
+        pool_drop(f->entry->cache->pool, run->blocks[i], false);
+    free(run);
+}
+
+// A whole block for the disk. Its hold is taken over.
+static void flight_gather(struct flight *f, struct pool_block *block, uint32_t number)
+{
+    struct cache *c = f->entry->cache;
+    if (!f->run) {
+        f->run = new_struct(struct storing_run);
+        f->run->flight = f;
+        f->run->first = number;
+    }
+    f->run->blocks[f->run->count++] = block;
+    bool is_enough = storing_gathered(c->storing) || f->run->count == STORING_RUN_BLOCKS;
+    if (is_enough || f->filled == f->promised)
+        flight_give_run(f);
+}
+
+// A whole block came. -errno, ORIGIN_ENOUGH: nobody wants what comes next.
+static int flight_take_block(struct flight *f, struct pool_block *block, uint32_t number, uint32_t whole)
 {
     struct pool *pool = f->entry->cache->pool;
-    pool_publish(pool, block, atomic_load(&f->entry->serial), number, whole);
-    int r = flight_block_came(f);
-    if (r == 0)
-        flight_store(f, number, block->data, whole);
-    pool_drop(pool, block, false);
+    bool is_unstored = atomic_load(&f->is_unstored);
+    int r = 0;
+    if (!f->is_past_memory) {
+        pool_publish(pool, block, atomic_load(&f->entry->serial), number, whole);
+        r = flight_block_came(f);
+    } else if (is_unstored) {
+        r = -ENOSPC; // without the disk it would be for nothing
+    }
+    f->filled += r == 0;
+    if (r == 0 && !is_unstored)
+        flight_gather(f, block, number);
+    else
+        pool_drop(pool, block, false);
     return r;
 }
 
 // Bytes into the block that is being filled. They come in pieces of some KiB, which a disk is not to be bothered with.
 static int flight_fill(struct flight *f, const unsigned char **data, size_t *size_bytes)
 {
-    uint32_t number = f->first + f->arrived, whole = entry_block_bytes(f->entry, number);
+    uint32_t number = f->first + f->filled, whole = entry_block_bytes(f->entry, number);
     if (!f->filling)
         f->filling = pool_take(f->entry->cache->pool);
     size_t n = whole - f->filled_bytes < *size_bytes ? whole - f->filled_bytes : *size_bytes;
@@ -161,7 +230,7 @@ static int flight_fill(struct flight *f, const unsigned char **data, size_t *siz
         return 0;
     struct pool_block *block = take(f->filling);
     f->filled_bytes = 0;
-    return f->is_past_memory ? flight_put_away(f, block, number, whole) : flight_publish(f, block, number, whole);
+    return flight_take_block(f, block, number, whole);
 }
 
 // Whether a long flight stands: nobody asked for more, yet. It doesn't stand for long: that would cost a connection.
@@ -189,7 +258,7 @@ static int flight_sink(struct origin_request *r, const void *data, size_t size_b
     const unsigned char *at = data;
     int error = f->is_long && f->filled_bytes == 0 ? flight_may_stand(f) : 0;
     while (error == 0 && size_bytes) {
-        if (f->arrived == f->promised)
+        if (f->filled == f->promised)
             return -EREMOTEIO; // more than was asked for
         error = flight_fill(f, &at, &size_bytes);
     }
@@ -198,30 +267,15 @@ static int flight_sink(struct origin_request *r, const void *data, size_t size_b
 
 // ---- the end
 
-static void flight_close(struct flight *f)
+// All of it came, as far as it is wanted. With the entry's lock held.
+static int flight_judge(struct flight *f)
 {
-    if (f->is_writing)
-        stored_write_end(&f->writer);
-    f->is_writing = false;
-    if (f->filling)
-        pool_drop(f->entry->cache->pool, take(f->filling), false);
-}
-
-// What the answer comes to. With the entry's lock held, of a flight that flies.
-static int flight_outcome(struct flight *f, const struct origin_answer *a, const char **ret_why,
-                          struct wake_list *versions)
-{
-    int error = a->error;
-    *ret_why = a->why;
-    if (error == 0 && f->is_question)
-        error = flight_learn(f, a, versions);
-    if (error == -ERANGE) // inside the version that we know: there is a shorter one by now
-        error = -ESTALE;
-    if (error == 0 && f->arrived < f->count) {
-        error = -EREMOTEIO;
-        *ret_why = "the answer ended before its end";
-    }
-    return error;
+    if (f->result < 0 || f->arrived >= f->count)
+        return f->result;
+    if (atomic_load(&f->is_unstored) && f->is_past_memory)
+        return -ENOSPC;
+    f->why = memory_copy("the answer ended before its end", strlen("the answer ended before its end"));
+    return -EREMOTEIO;
 }
 
 static void flight_log(struct flight *f, int error, const char *why)
@@ -251,19 +305,20 @@ static void flight_fail(struct flight *f, int error, const char *why, struct wak
     }
 }
 
-static void flight_done(struct origin_request *r, const struct origin_answer *a)
+// Its request is over, and what it brought is where it is to be. No other thread has it.
+static void flight_finish(struct flight *f)
 {
-    struct flight *f = flight_of_request(r);
     struct cache_entry *e = f->entry;
-    struct wake_list versions = {0}, failed = {0};
-    const char *why = NULL;
-    flight_close(f);
+    struct wake_list failed = {0};
+    if (f->is_writing)
+        stored_write_end(&f->writer);
+    f->is_writing = false;
     lock_acquire(&e->lock);
     bool is_cancelled = f->state == FLIGHT_FAILED, is_of_whole = f->is_of_whole;
-    int error = is_cancelled ? -ECANCELED : flight_outcome(f, a, &why, &versions);
+    int error = is_cancelled ? -ECANCELED : flight_judge(f);
     bool is_gone = error == -ESTALE || (error == -ENOENT && e->state != ENTRY_ABSENT);
     if (error < 0 && !is_cancelled)
-        flight_fail(f, error, why, &failed);
+        flight_fail(f, error, f->why, &failed);
     if (!is_cancelled)
         flight_end(f, error == 0);
     if (is_gone)
@@ -271,17 +326,39 @@ static void flight_done(struct origin_request *r, const struct origin_answer *a)
     lock_release(&e->lock);
     if (error < 0 && !is_cancelled) {
         metric_add(METRIC_FLIGHTS_FAILED, 1);
-        flight_log(f, error, why);
+        flight_log(f, error, f->why);
     }
     if (is_gone)
         entry_die(e, true);
-    wake(&versions, 0);
     wake(&failed, error);
     if (is_of_whole && !error)
         whole_told(e);
     whole_look(e);
     entry_pump(e);
     flight_landed(f);
+}
+
+// What the answer comes to, so far.
+static void flight_done(struct origin_request *r, const struct origin_answer *a)
+{
+    struct flight *f = flight_of_request(r);
+    struct cache_entry *e = f->entry;
+    struct wake_list versions = {0};
+    if (f->filling)
+        pool_drop(e->cache->pool, take(f->filling), false);
+    flight_give_run(f);
+    lock_acquire(&e->lock);
+    f->is_over = true;
+    f->result = a->error;
+    f->why = a->why ? memory_copy(a->why, strlen(a->why)) : NULL;
+    if (f->state == FLIGHT_FLYING && a->error == 0 && f->is_question)
+        f->result = flight_learn(f, a, &versions);
+    if (f->result == -ERANGE) // inside the version that we know: there is a shorter one by now
+        f->result = -ESTALE;
+    lock_release(&e->lock);
+    wake(&versions, 0);
+    flight_is_over(f);
+    flight_let_go(f);
 }
 
 void flight_request(struct flight *f, int64_t deadline_ns)

@@ -5,7 +5,9 @@
 
 // flight_data.c: fills f->request; with the entry's lock held.
 void flight_request(struct flight *f, int64_t deadline_ns);
-// flight.c: it has ended, with the entry's lock held, in its request's `done`; then, without, frees it
-// and lets others fly.
+// flight.c: its request is over: others fly in its place. It has ended, with the entry's lock held; then, without, frees it.
+void flight_is_over(struct flight *f);
 void flight_end(struct flight *f, bool is_good);
 void flight_landed(struct flight *f);
+// flight_data.c, for the thread that writes: brings the run to the disk, and ends its flight if that was the last of it.
+void flight_store_run(struct storing_run *run);

@@ -21,6 +21,7 @@
 #include <stdint.h>
 #include <sys/queue.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 #include "base/cleanup.h"
 #include "base/hash.h"
@@ -124,7 +125,7 @@ uint32_t stored_next_present(struct stored *s, uint32_t from, uint32_t to);
 
 struct stored_claim {
     LIST_ENTRY(stored_claim) link;
-    uint32_t block;
+    uint32_t block, count;
 };
 
 // Bytes in order from the beginning of a block on, in pieces of any size. The owner's memory (a
@@ -140,6 +141,8 @@ struct stored_writer {
     uint32_t filled_bytes; // of it
     uint32_t reserved_bytes;
     struct hash_stream hash;
+    int direct_fd;         // of the file of that serial; -1: none
+    uint32_t direct_serial;
 };
 
 void stored_write_begin(struct stored *s, uint32_t first_block, struct stored_writer *ret_writer);
@@ -149,6 +152,10 @@ void stored_write_begin(struct stored *s, uint32_t first_block, struct stored_wr
 // bytes is not kept, each further call says the same at once and costs nothing.
 // Completing an object may begin the look at its whole checksum, on the store's own thread.
 int stored_write(struct stored_writer *w, const void *data, size_t size_bytes);
+// The same of whole blocks, each in its own memory, from the beginning of one on. Where many are given at once that were
+// `was_given` to readers already and begin at a page in memory, they go to the disk past the page cache, which costs less.
+#define STORED_RUN_BLOCKS 8
+int stored_write_blocks(struct stored_writer *w, const struct iovec *blocks, uint32_t count, bool was_given);
 // A block that isn't whole is as if it had never been begun.
 void stored_write_end(struct stored_writer *w);
 

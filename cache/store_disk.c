@@ -131,6 +131,7 @@ int store_disk_open(const char *folder, struct store_faults *faults, struct stor
     ret_disk->new_fd = take_fd(&new_fd);
     atomic_init(&ret_disk->new_serial, 0);
     atomic_init(&ret_disk->is_without_passing, false);
+    atomic_init(&ret_disk->is_without_direct, false);
     ret_disk->faults = faults;
     return 0;
 }
@@ -401,6 +402,48 @@ int store_disk_write(struct store_disk *d, int fd, const void *data, size_t size
     if (is_fatal)
         die();
     return 0;
+}
+
+#define PIECES_MAX 16
+
+int store_disk_write_pieces(struct store_disk *d, int fd, const struct iovec *pieces, uint32_t count,
+                            uint64_t offset)
+{
+    check(count <= PIECES_MAX);
+    int r = fault(d, STORE_EFFECT_WRITE);
+    if (r < 0)
+        return r;
+    bool is_fatal = r > 0;
+    struct iovec left[PIECES_MAX], *at = left;
+    memcpy(left, pieces, count * sizeof(*pieces));
+    for (uint32_t wanted = is_fatal ? count / 2 : count; wanted;) {
+        ssize_t n = pwritev(fd, at, (int)wanted, (off_t)offset);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return n < 0 ? -errno : -EIO;
+        offset += (uint64_t)n;
+        for (; wanted && (size_t)n >= at->iov_len; at++, wanted--)
+            n -= (ssize_t)at->iov_len;
+        if (wanted) {
+            at->iov_base = (char *)at->iov_base + n;
+            at->iov_len -= (size_t)n;
+        }
+    }
+    if (is_fatal)
+        die();
+    return 0;
+}
+
+int store_disk_open_direct(struct store_disk *d, int fd)
+{
+    char name[40];
+    int r = fault_or_die(d, STORE_EFFECT_OPEN);
+    if (r < 0)
+        return r;
+    snprintf(name, sizeof(name), "/proc/self/fd/%d", fd); // whatever the names are by now: this file
+    int direct = open(name, O_WRONLY | O_DIRECT | O_CLOEXEC);
+    return direct < 0 ? -errno : direct;
 }
 
 int store_disk_resize(struct store_disk *d, int fd, uint64_t size_bytes)

@@ -14,6 +14,7 @@
 #include <stdint.h>
 #include <sys/stat.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 #define STORE_FORMAT 1
 
@@ -41,6 +42,7 @@ struct store_disk {
     int new_fd;
     atomic_uint_fast64_t new_serial;
     atomic_bool is_without_passing; // RWF_DONTCACHE isn't known here
+    atomic_bool is_without_direct;  // nor O_DIRECT
     struct store_faults *faults;
 };
 
@@ -87,6 +89,11 @@ int store_disk_pass(struct store_disk *d, int fd, void *buffer, size_t size_byte
 int store_disk_sync(struct store_disk *d, int fd);
 int store_disk_write(struct store_disk *d, int fd, const void *data, size_t size_bytes,
                      uint64_t offset);
+// Pieces one after the other.
+int store_disk_write_pieces(struct store_disk *d, int fd, const struct iovec *pieces, uint32_t count,
+                            uint64_t offset);
+// Another descriptor of that file, for writing past the page cache, which the caller closes.
+int store_disk_open_direct(struct store_disk *d, int fd);
 int store_disk_resize(struct store_disk *d, int fd, uint64_t size_bytes);
 int store_disk_free_bytes(struct store_disk *d, uint64_t *ret_bytes);
 int store_disk_rename(struct store_disk *d, const char *from, const char *to); // below blocks

@@ -21,7 +21,7 @@
 #include "cache/store_map.h"
 
 #define STORE_DOORS 64
-#define STORE_RUN_BLOCKS 8 // read in one go
+#define STORE_RUN_BLOCKS STORED_RUN_BLOCKS // read in one go
 
 struct stored {
     struct block_store *store;
@@ -45,6 +45,7 @@ struct stored {
     bool is_pinned;
     bool is_wrong;                 // dying as the whole isn't what its checksum says
     bool is_written;               // something was written by this handle
+    uint32_t file_serial;          // of the data file: another one when it is exchanged
     bool is_rebuilding;
     bool wants_rebuild;
     bool is_queued;                // for the checker

@@ -120,6 +120,7 @@ static int exchange(struct stored *s, const struct store_new *n, struct store_bi
     }
     if (dup3(n->data_fd, s->data_fd, O_CLOEXEC) < 0 || dup3(n->map_fd, s->map_fd, O_CLOEXEC) < 0)
         check(false); // both are open
+    s->file_serial++;
     store_bits_release(&s->present);
     s->present = *copied;
     *copied = (struct store_bits){0};

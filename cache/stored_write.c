@@ -5,7 +5,8 @@
 // 2. A block is written by one writer at a time (claims), never while it is marked, and never in a
 //    sealed file. So when the last block is marked nobody writes, and the file can be sealed.
 // 3. Sealed: its header says so on disk before anybody is given its descriptor, and the handle keeps
-//    no descriptor that could write it.
+//    no descriptor that could write it. A writer may still have one, which it uses with a claim on the
+//    file that it is of (file_serial), and there is none on a sealed one.
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -19,6 +20,7 @@ void stored_write_begin(struct stored *s, uint32_t first_block, struct stored_wr
     *ret_writer = (struct stored_writer){
         .stored = stored_ref(s),
         .block = first_block,
+        .direct_fd = -1,
     };
 }
 
@@ -81,6 +83,23 @@ void stored_filled(struct stored *s)
 
 // ---- one block
 
+static bool is_claimed(const struct stored *s, uint32_t block)
+{
+    const struct stored_claim *c;
+    LIST_FOREACH(c, &s->claims, link)
+        if (block >= c->block && block - c->block < c->count)
+            return true;
+    return false;
+}
+
+static void claim_blocks(struct stored_writer *w, uint32_t count)
+{
+    w->claim.block = w->block;
+    w->claim.count = count;
+    LIST_INSERT_HEAD(&w->stored->claims, &w->claim, link);
+    w->stored->is_written = true;
+}
+
 // Takes the block for this writer: 0, or 1: it is there, or another's. An error: can't be written.
 static int claim(struct stored_writer *w)
 {
@@ -90,14 +109,24 @@ static int claim(struct stored_writer *w)
         return 1;
     if (s->is_sealed)
         return -EROFS;
-    struct stored_claim *c;
-    LIST_FOREACH(c, &s->claims, link)
-        if (c->block == w->block)
-            return 1;
-    w->claim.block = w->block;
-    LIST_INSERT_HEAD(&s->claims, &w->claim, link);
-    s->is_written = true;
+    if (is_claimed(s, w->block))
+        return 1;
+    claim_blocks(w, 1);
     return 0;
+}
+
+// For what was just claimed; the claim goes back where that fails.
+static int reserve(struct stored_writer *w, uint32_t size_bytes)
+{
+    struct stored *s = w->stored;
+    w->reserved_bytes = (uint32_t)store_reserved_of(size_bytes);
+    int r = store_reserve(s->store, s, w->reserved_bytes);
+    if (r == 0)
+        return 0;
+    w->reserved_bytes = 0;
+    lock_scope(&s->lock);
+    LIST_REMOVE(&w->claim, link);
+    return r;
 }
 
 static int begin_block(struct stored_writer *w)
@@ -111,17 +140,8 @@ static int begin_block(struct stored_writer *w)
     w->is_skipping = r == 1;
     if (r != 0)
         return r < 0 ? r : 0;
-    uint32_t bytes = store_block_bytes(s->version.size_bytes, w->block);
-    w->reserved_bytes = (uint32_t)store_reserved_of(bytes);
-    r = store_reserve(s->store, s, w->reserved_bytes);
-    if (r < 0) {
-        w->reserved_bytes = 0;
-        lock_scope(&s->lock);
-        LIST_REMOVE(&w->claim, link);
-        return r;
-    }
     hash_stream_begin(&w->hash);
-    return 0;
+    return reserve(w, store_block_bytes(s->version.size_bytes, w->block));
 }
 
 // The claim goes back; what the block took of the disk it keeps, also when it isn't whole.
@@ -169,26 +189,34 @@ static int write_twice(struct stored *s, int fd, const void *data, size_t size_b
     return r;
 }
 
-// All of its bytes are on disk, as far as anybody who reads is concerned.
-static int mark_block(struct stored_writer *w)
+// All bytes of the claimed blocks are on disk, as far as anybody who reads is concerned. Returns how many they are.
+static int mark_blocks(struct stored_writer *w, const uint64_t *marks, size_t size_bytes)
 {
     struct stored *s = w->stored;
-    uint64_t mark = store_mark(hash_stream_end(&w->hash));
-    int r = write_twice(s, s->map_fd, &mark, sizeof(mark),
-                        store_mark_offset(s->header_bytes, w->block));
+    uint32_t first = w->claim.block, count = w->claim.count;
+    int r = write_twice(s, s->map_fd, marks, count * sizeof(*marks),
+                        store_mark_offset(s->header_bytes, first));
     if (r < 0)
         return r;
     store_charge(s->store, s, w->reserved_bytes);
     w->reserved_bytes = 0;
-    metric_add(METRIC_STORE_WRITTEN_BYTES, w->filled_bytes);
+    metric_add(METRIC_STORE_WRITTEN_BYTES, (int64_t)size_bytes);
     store_write_worked(s->store);
     lock_scope(&s->lock);
     LIST_REMOVE(&w->claim, link);
-    store_bits_put(&s->present, w->block, true);
-    store_bits_put(&s->proven, w->block, true);
+    for (uint32_t block = first; block < first + count; block++) {
+        store_bits_put(&s->present, block, true);
+        store_bits_put(&s->proven, block, true);
+    }
     if (store_bits_all(&s->present))
         stored_filled(s);
-    return 1;
+    return (int)count;
+}
+
+static int mark_block(struct stored_writer *w)
+{
+    uint64_t mark = store_mark(hash_stream_end(&w->hash));
+    return mark_blocks(w, &mark, w->filled_bytes);
 }
 
 static int write_piece(struct stored_writer *w, const void *data, size_t size_bytes)
@@ -250,8 +278,112 @@ int stored_write(struct stored_writer *w, const void *data, size_t size_bytes)
     return marked > 0 || w->error == 0 ? marked : w->error;
 }
 
+// ---- many blocks at once
+
+#define DIRECT_LEAST 4 // blocks: fewer cost as much as a copy, and their reader is likely to come again
+#define PAGE_BYTES 4096
+
+// Takes so many of the next blocks as can be written at once: all of them whole, missing, nobody's. 0: too few.
+static uint32_t claim_run(struct stored_writer *w, uint32_t count)
+{
+    struct stored *s = w->stored;
+    uint32_t run = 0;
+    lock_scope(&s->lock);
+    if (s->is_sealed || w->block >= s->block_count)
+        return 0;
+    while (run < count && w->block + run < s->block_count &&
+           store_block_bytes(s->version.size_bytes, w->block + run) == CACHE_BLOCK_BYTES &&
+           !store_bits_get(&s->present, w->block + run) && !is_claimed(s, w->block + run))
+        run++;
+    if (run < DIRECT_LEAST)
+        return 0;
+    claim_blocks(w, run);
+    return run;
+}
+
+static void direct_close(struct stored_writer *w)
+{
+    if (w->direct_fd >= 0)
+        close(w->direct_fd);
+    w->direct_fd = -1;
+}
+
+// The descriptor for a run, that has been claimed.
+static int direct_open(struct stored_writer *w)
+{
+    struct stored *s = w->stored;
+    lock_acquire(&s->lock);
+    uint32_t serial = s->file_serial;
+    lock_release(&s->lock);
+    if (w->direct_fd >= 0 && w->direct_serial != serial)
+        direct_close(w);
+    if (w->direct_fd < 0)
+        w->direct_fd = store_disk_open_direct(&s->store->disk, s->data_fd);
+    w->direct_serial = serial;
+    return w->direct_fd;
+}
+
+// false: not that way.
+static bool write_direct(struct stored_writer *w, const struct iovec *blocks, uint32_t count)
+{
+    struct store_disk *d = &w->stored->store->disk;
+    if (atomic_load(&d->is_without_direct))
+        return false;
+    for (uint32_t i = 0; i < count; i++)
+        if ((uintptr_t)blocks[i].iov_base % PAGE_BYTES)
+            return false;
+    int r = direct_open(w);
+    if (r >= 0)
+        r = store_disk_write_pieces(d, r, blocks, count, (uint64_t)w->block * CACHE_BLOCK_BYTES);
+    if (r == -EINVAL || r == -EOPNOTSUPP)
+        atomic_store(&d->is_without_direct, true);
+    return r == 0;
+}
+
+// The claimed blocks. Returns how many came to be there.
+static int write_run(struct stored_writer *w, const struct iovec *blocks, bool was_given)
+{
+    struct stored *s = w->stored;
+    uint32_t count = w->claim.count;
+    uint64_t marks[STORED_RUN_BLOCKS], offset = (uint64_t)w->block * CACHE_BLOCK_BYTES;
+    int r = reserve(w, count * (uint32_t)CACHE_BLOCK_BYTES);
+    bool is_direct = r == 0 && was_given && write_direct(w, blocks, count);
+    for (uint32_t i = 0; i < count && r == 0; i++, offset += CACHE_BLOCK_BYTES) {
+        if (!is_direct)
+            r = write_twice(s, s->data_fd, blocks[i].iov_base, CACHE_BLOCK_BYTES, offset);
+        marks[i] = store_mark(hash64(blocks[i].iov_base, CACHE_BLOCK_BYTES));
+        digest(s, offset, blocks[i].iov_base, CACHE_BLOCK_BYTES);
+    }
+    if (r == 0)
+        r = mark_blocks(w, marks, count * (size_t)CACHE_BLOCK_BYTES);
+    if (r < 0)
+        leave_block(w);
+    else
+        w->block += count;
+    return r;
+}
+
+int stored_write_blocks(struct stored_writer *w, const struct iovec *blocks, uint32_t count, bool was_given)
+{
+    check(w->filled_bytes == 0 && count <= STORED_RUN_BLOCKS);
+    int marked = 0;
+    for (uint32_t at = 0; at < count && w->error == 0;) {
+        uint32_t run = claim_run(w, count - at);
+        w->is_skipping = false;
+        int r = run ? write_run(w, blocks + at, was_given) : stored_write(w, blocks[at].iov_base, blocks[at].iov_len);
+        if (run && r < 0) {
+            w->error = r;
+            metric_add(METRIC_STORE_REFUSED, 1);
+        }
+        marked += r > 0 ? r : 0;
+        at += run ? run : 1;
+    }
+    return marked > 0 || w->error == 0 ? marked : w->error;
+}
+
 void stored_write_end(struct stored_writer *w)
 {
+    direct_close(w);
     if (w->error == 0 && w->filled_bytes > 0)
         leave_block(w);
     stored_unref(take(w->stored));

@@ -42,6 +42,76 @@ static void an_object_is_complete_with_its_last_block(void **state)
     block_store_close(b);
 }
 
+static void blocks_that_come_together_are_right_in_this_life_and_the_next(void **state)
+{
+    struct block_store *b = opened();
+    struct stored *s = created(b, artifact(1, 1, 19 * BLOCK + 5));
+    assert_int_equal(put_run(s, 4, 8), 8);
+    assert_int_equal(get(s, 4 * BLOCK, 8 * BLOCK), 8 * BLOCK);
+    assert_int_equal(put_run(s, 12, 8), 8); // the last one is short
+    assert_int_equal(put_run(s, 0, 3), 3);
+    assert_int_equal(put_run(s, 0, 8), 1); // those that are there stay
+    assert_int_equal(stored_state(s), STORED_COMPLETE);
+    assert_whole(s);
+    stored_unref(s);
+    block_store_close(b);
+    b = opened();
+    s = created(b, artifact(1, 1, 19 * BLOCK + 5));
+    assert_int_equal(stored_state(s), STORED_COMPLETE);
+    assert_whole(s);
+    stored_unref(s);
+    block_store_close(b);
+}
+
+static void blocks_that_come_together_pass_over_one_that_is_being_written(void **state)
+{
+    struct block_store *b = opened();
+    struct stored *s = created(b, artifact(1, 1, 8 * BLOCK));
+    char bytes[BLOCK];
+    fill(stored_version(s), 6 * BLOCK, bytes, BLOCK);
+    struct stored_writer other;
+    stored_write_begin(s, 6, &other);
+    assert_int_equal(stored_write(&other, bytes, 10), 0);
+    assert_int_equal(put_run(s, 0, 8), 7);
+    assert_int_equal(stored_next_missing(s, 0, 8), 6);
+    assert_int_equal(stored_write(&other, bytes + 10, BLOCK - 10), 1);
+    stored_write_end(&other);
+    assert_whole(s);
+    stored_unref(s);
+    block_store_close(b);
+}
+
+static void blocks_that_cannot_pass_the_page_cache_by_go_through_it(void **state)
+{
+    struct block_store *b = opened();
+    struct stored *s = created(b, artifact(1, 1, 8 * BLOCK));
+    atomic_store(&store_faults.countdown, 0);
+    store_faults.effects = STORE_EFFECT_WRITE;
+    store_faults.error = -EIO;
+    assert_int_equal(put_run(s, 0, 8), 8);
+    assert_true(atomic_load(&store_faults.countdown) < 0);
+    assert_whole(s);
+    stored_unref(s);
+    block_store_close(b);
+}
+
+static void blocks_that_come_together_and_cannot_be_written_are_missing(void **state)
+{
+    struct block_store *b = opened();
+    struct stored *s = created(b, artifact(1, 1, 16 * BLOCK));
+    store_faults.effects = STORE_EFFECT_WRITE;
+    store_faults.error = -EIO;
+    store_faults.is_lasting = true;
+    atomic_store(&store_faults.countdown, 0);
+    assert_int_equal(put_run(s, 0, 8), -EIO);
+    atomic_store(&store_faults.countdown, -2);
+    store_faults.is_lasting = false;
+    assert_int_equal(stored_next_present(s, 0, 16), 16);
+    assert_true(LIST_EMPTY(&s->claims));
+    stored_unref(s);
+    block_store_close(b);
+}
+
 static void bytes_past_the_end_are_refused(void **state)
 {
     struct block_store *b = opened();
@@ -402,6 +472,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         test_in_folder(a_block_is_there_when_its_last_byte_is),
         test_in_folder(an_object_is_complete_with_its_last_block),
+        test_in_folder(blocks_that_come_together_are_right_in_this_life_and_the_next),
+        test_in_folder(blocks_that_come_together_pass_over_one_that_is_being_written),
+        test_in_folder(blocks_that_cannot_pass_the_page_cache_by_go_through_it),
+        test_in_folder(blocks_that_come_together_and_cannot_be_written_are_missing),
         test_in_folder(bytes_past_the_end_are_refused),
         test_in_folder(an_empty_object_is_complete_at_once),
         test_in_folder(two_writers_of_a_block_do_no_harm),
