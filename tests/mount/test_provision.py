@@ -296,6 +296,7 @@ def test_a_user_sees_himself_and_his_groups_and_sets_nothing(homes):
         return by(GAMES.pw_uid, lambda: set(owners(homes)), gid=GAMES.pw_gid, groups=groups)
 
     assert seen([]) == {("user", GAMES.pw_uid)}
+    assert seen([DAEMON.pw_gid]) == {("user", GAMES.pw_uid), ("group", DAEMON.pw_gid)}
     by(GAMES.pw_uid, lambda: (homes.path / "games" / "mine").mkdir(), gid=GAMES.pw_gid)
     for name, owner, group, mode in (("all", 0, 0, 0o1777), ("few", 0, DAEMON.pw_gid, 0o2770), ("other", 2, 2, 0o755)):
         (homes.path / name).mkdir()
@@ -311,7 +312,6 @@ def test_a_user_sees_himself_and_his_groups_and_sets_nothing(homes):
     assert (trees([]), trees([DAEMON.pw_gid])) == (["all", "games/mine"], ["all", "few", "games/mine"])
     for path in ("games/mine", "all", "few", "other"):
         quota(homes, "set", "tree", str(homes.path / path), "--clear")
-    assert seen([DAEMON.pw_gid]) == {("user", GAMES.pw_uid), ("group", DAEMON.pw_gid)}
     for words in (["set", homes.path, "user", "games", "--clear"], ["check", homes.path], ["repair", homes.path]):
         answer = by(GAMES.pw_uid, lambda words=words: mounting.control("quota", *words).returncode)
         assert answer == 1
