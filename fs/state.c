@@ -162,8 +162,9 @@ static void repair_named(struct state *s)
             state_slot_free(s, TABLE_NAMED, i);
             continue;
         }
-        table_add(&s->named, hash_named(n->parent, (struct text){n->name, n->name_bytes}),
-                  state_id(TABLE_NAMED, i, n->sequence));
+        if (!n->is_stale)
+            table_add(&s->named, hash_named(n->parent, (struct text){n->name, n->name_bytes}),
+                      state_id(TABLE_NAMED, i, n->sequence));
         metric_add(METRIC_NODES, 1);
     }
 }
@@ -336,6 +337,7 @@ static uint64_t named_make(struct state *s, uint64_t parent, struct text name, e
     if (index == 0)
         return 0;
     struct named_node *n = state_slot_at(s, TABLE_NAMED, index);
+    n->is_stale = 0;
     n->space = space;
     n->lookups = 1;
     n->parent = parent;
@@ -352,9 +354,16 @@ static uint64_t named_make(struct state *s, uint64_t parent, struct text name, e
     return id;
 }
 
+static void named_unindex(struct state *s, uint64_t id, struct named_node *n)
+{
+    if (!n->is_stale)
+        table_remove(&s->named, hash_named(n->parent, (struct text){n->name, n->name_bytes}), id);
+    n->is_stale = 1;
+}
+
 static void named_free(struct state *s, uint64_t id, struct named_node *n)
 {
-    table_remove(&s->named, hash_named(n->parent, (struct text){n->name, n->name_bytes}), id);
+    named_unindex(s, id, n);
     n->kind = NODE_FREE;
     atomic_signal_fence(memory_order_seq_cst);
     n->sequence++;
@@ -393,6 +402,15 @@ uint64_t state_named(struct state *s, uint64_t parent, struct text name, enum no
     check(name.size_bytes <= STATE_NAME_MAX);
     lock_scope(&s->lock);
     return named_hold(s, parent, name, kind, space);
+}
+
+void state_leave_named(struct state *s, uint64_t parent, struct text name)
+{
+    struct named_key key = {parent, name};
+    lock_scope(&s->lock);
+    uint64_t id = table_find(&s->named, hash_named(parent, name), same_named, &key, s);
+    if (id)
+        named_unindex(s, id, named_at(s, id));
 }
 
 static uint64_t file_make(struct state *s, const struct file_key *key)
@@ -504,6 +522,24 @@ void state_wrote(struct state *s, uint64_t node, int64_t size_bytes, int64_t mti
     n->mtime_unix_ns = mtime_unix_ns;
     if (artifact)
         n->artifact = artifact;
+}
+
+uint64_t state_replaced(struct state *s, const struct file_key *key, int64_t size_bytes, int64_t mtime_unix_ns,
+                        uint64_t artifact)
+{
+    lock_scope(&s->lock);
+    uint64_t id = table_find(&s->files, hash_file(key), same_file, key, s);
+    struct file_node *n = id ? file_at(s, id) : NULL;
+    if (!n || n->artifact == artifact)
+        return 0;
+    if (n->opens > 0) {
+        file_set_stale(s, id, n);
+    } else {
+        n->artifact = artifact;
+        n->size_bytes = size_bytes;
+        n->mtime_unix_ns = mtime_unix_ns;
+    }
+    return id;
 }
 
 void state_set_stale(struct state *s, uint64_t node)

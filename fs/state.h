@@ -38,7 +38,7 @@ enum open_mode { OPEN_NONE, OPEN_CACHED, OPEN_PASSTHROUGH };
 struct named_node {
     uint32_t sequence;
     uint8_t kind;          // enum node_kind
-    uint8_t reserved;
+    uint8_t is_stale;      // it was removed: its name leads to another one, or nowhere
     uint16_t space;
     uint64_t lookups;      // the kernel's references; under the state's lock
     uint64_t parent;       // node id; 0 for the root
@@ -135,6 +135,9 @@ uint64_t state_ino_of_hash(uint64_t hash);
 // Finds or makes the node and counts one look-up of the kernel's. 0: the table is full.
 uint64_t state_named(struct state *s, uint64_t parent, struct text name, enum node_kind kind,
                      uint16_t space);
+// The folder of that name was removed: the kernel takes its node for dead from then on, so the name, if it is there again,
+// leads to a new one.
+void state_leave_named(struct state *s, uint64_t parent, struct text name);
 struct file_key {
     uint8_t uuid[16];
     uint64_t component;
@@ -155,6 +158,10 @@ uint64_t state_object(struct state *s, const struct file_key *key, const struct 
                       struct file_node *ret_copy);
 // It was written to by who has it open. `artifact` 0: as it was.
 void state_wrote(struct state *s, uint64_t node, int64_t size_bytes, int64_t mtime_unix_ns, uint64_t artifact);
+// The object of that key is this one now. Its node, where it was another's: that of the new one, or, while somebody has it
+// open, one to which no name leads any more. 0: there is none, or it was this one's.
+uint64_t state_replaced(struct state *s, const struct file_key *key, int64_t size_bytes, int64_t mtime_unix_ns,
+                        uint64_t artifact);
 // No name leads to it any more: who looks its name up gets another node.
 void state_set_stale(struct state *s, uint64_t node);
 void state_set_stale_key(struct state *s, const struct file_key *key); // the same of that key's, if it has one

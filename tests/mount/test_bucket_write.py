@@ -293,6 +293,16 @@ def test_an_object_is_replaced_where_that_is_allowed(bucket, writing):
     assert sh("echo shell > f; cat f", m.path).stdout == "shell\n"
 
 
+def test_what_was_replaced_is_seen_at_once_by_who_listed_it_meanwhile(bucket, writing):
+    bucket.put("f", b"old and long")
+    m = writing(write="replace", list_time="1min")
+    with open(m / "f", "wb", buffering=0) as f:
+        f.write(b"new")
+        assert [e.stat().st_size for e in os.scandir(m.path)] in ([12], [3])  # looks each up as it lists
+        assert os.stat(m / "f").st_size in (12, 3)
+    assert os.stat(m / "f").st_size == 3 and (m / "f").read_bytes() == b"new"
+
+
 # ---- folders, deleting, renaming
 
 
@@ -318,6 +328,41 @@ def test_folders_are_made_emptied_and_removed(bucket, writing):
         (m / f"t/{i}/f").write_bytes(b"x")
     shutil.rmtree(m / "t")
     assert bucket.keys() == []
+
+
+def test_a_folder_that_was_removed_and_is_made_again_is_another_one(bucket, writing):
+    not_on_rclone(bucket, MARKERS)
+    m = writing(write="replace")
+    os.mkdir(m / "d")
+    with open(m / "d/f", "wb", buffering=0) as f:  # the kernel keeps the folder as long as it is open
+        f.write(b"f")
+        os.unlink(m / "d/f")
+        os.rmdir(m / "d")
+        assert not os.path.exists(m / "d")
+        os.mkdir(m / "d")
+        (m / "d/g").write_bytes(b"g")
+        assert os.listdir(m / "d") == ["g"] and (m / "d/g").read_bytes() == b"g"
+        with refused(errno.ECANCELED):
+            f.close()
+
+
+def test_a_file_that_is_being_written_is_busy_to_others_who_write(bucket, writing):
+    m = writing(write="replace", list_time="1s")
+    bucket.put("there")
+    for name in ("there", "new"):
+        with open(m / name, "wb", buffering=0) as f:
+            f.write(b"first")
+            with refused(errno.EBUSY):
+                open(m / name, "wb")
+            bucket.put(name, b"another's")  # the name may lead to that meanwhile
+            eventually(lambda name=name: os.stat(m / name).st_size == 9 or name == "there", SLACK)
+            with refused(errno.EBUSY):
+                open(m / name, "wb")
+            bucket.client.delete_object(Bucket=bucket.name, Key=name)
+            eventually(lambda name=name: not os.path.exists(m / name) or name == "there", SLACK)
+            with refused(errno.EBUSY):
+                open(m / name, "wb")
+        assert bucket.get(name) == b"first"
 
 
 def test_an_object_is_renamed_by_a_copy_where_that_is_allowed(bucket, writing):

@@ -22,6 +22,12 @@ static int done(struct op *op)
     return 0;
 }
 
+static int folder_is_gone(struct op *op)
+{
+    state_leave_named(op->fs->state, op->node, op->name);
+    return done(op);
+}
+
 // The entry called `name` of the op's folder. One that is gone when the request comes again after a death was taken away by
 // its first run: `ret_is_done`.
 static int entry_of(struct op *op, struct bucket_place *ret_place, struct bucket_entry *ret_entry, struct buffer *scratch)
@@ -63,40 +69,40 @@ static int unlink_unknown(struct op *op)
     return was_written || op->is_resent ? done(op) : -ENOENT;
 }
 
-int s3_space_unlink(struct op *op)
+static int rmdir_unknown(struct op *op)
+{
+    return op->is_resent ? folder_is_gone(op) : -ENOENT;
+}
+
+static int take_away(struct op *op, bool is_folder, int (*unknown)(struct op *op))
 {
     struct bucket_place place;
     struct bucket_entry e;
     BUFFER_CLEANUP scratch = {0};
-    if (op->change.is_begun)
-        return done(op);
     int r = entry_of(op, &place, &e, &scratch);
     if (r == -ENOENT)
-        return unlink_unknown(op);
+        return unknown(op);
     if (r < 0)
         return r;
-    if (!e.is_folder)
-        s3_space_give_up_writing(s3_space_of(op), &place, e.raw);
-    r = e.is_folder ? -EISDIR : change(op, &place, BUCKET_DELETE, e.raw, (struct text){0});
+    if (e.is_folder != is_folder) {
+        r = is_folder ? -ENOTDIR : -EISDIR;
+    } else {
+        if (!is_folder)
+            s3_space_give_up_writing(s3_space_of(op), &place, e.raw);
+        r = change(op, &place, is_folder ? BUCKET_REMOVE_FOLDER : BUCKET_DELETE, e.raw, (struct text){0});
+    }
     bucket_place_release(&place);
     return r;
 }
 
+int s3_space_unlink(struct op *op)
+{
+    return op->change.is_begun ? done(op) : take_away(op, false, unlink_unknown);
+}
+
 int s3_space_rmdir(struct op *op)
 {
-    struct bucket_place place;
-    struct bucket_entry e;
-    BUFFER_CLEANUP scratch = {0};
-    if (op->change.is_begun)
-        return done(op);
-    int r = entry_of(op, &place, &e, &scratch);
-    if (r == -ENOENT && op->is_resent)
-        return done(op);
-    if (r < 0)
-        return r;
-    r = !e.is_folder ? -ENOTDIR : change(op, &place, BUCKET_REMOVE_FOLDER, e.raw, (struct text){0});
-    bucket_place_release(&place);
-    return r;
+    return op->change.is_begun ? folder_is_gone(op) : take_away(op, true, rmdir_unknown);
 }
 
 static int folder_reply(struct op *op)

@@ -109,8 +109,7 @@ void s3_space_file_attr(const struct s3_space *s, const struct file_node *n, str
     file_attr(s, n->uuid, n->size_bytes, n->mtime_unix_ns, ret_attr);
 }
 
-// An object's file is known by its key, wherever it is.
-static void object_id(const struct bucket_place *p, const struct bucket_entry *e, uint8_t ret_id[16])
+void s3_space_object_id(const struct bucket_place *p, const struct bucket_entry *e, uint8_t ret_id[16])
 {
     BUFFER_CLEANUP key = {0};
     buffer_append_text(&key, buffer_text(&p->prefix));
@@ -126,14 +125,14 @@ void s3_space_attr(const struct s3_space *s, const struct bucket_place *p, const
         s3_space_folder_attr(s, state_ino(parent_ino, e->name), ret_attr);
         return;
     }
-    object_id(p, e, id);
+    s3_space_object_id(p, e, id);
     file_attr(s, id, e->size_bytes, e->mtime_unix_ns, ret_attr);
 }
 
 void s3_space_leave_node(const struct s3_space *s, const struct bucket_place *p, const struct bucket_entry *e)
 {
     struct file_key id = {.space = s->space.number};
-    object_id(p, e, id.uuid);
+    s3_space_object_id(p, e, id.uuid);
     state_set_stale_key(s->space.fs->state, &id);
 }
 

@@ -43,6 +43,8 @@ void s3_space_file_attr(const struct s3_space *s, const struct file_node *n, str
 // Finds or makes the node of an entry of folder `parent`, counting one look-up; *attr becomes the node's.
 uint64_t s3_space_node(struct op *op, uint64_t parent, const struct bucket_place *p, const struct bucket_entry *e,
                  struct fs_attr *attr);
+// An object's file is known by its key, wherever it is: by this.
+void s3_space_object_id(const struct bucket_place *p, const struct bucket_entry *e, uint8_t ret_id[16]);
 // No name leads to the entry's node any more. The kernel takes a node along when it renames it, but this one is its old
 // key's: the new name is looked up again when it is opened.
 void s3_space_leave_node(const struct s3_space *s, const struct bucket_place *p, const struct bucket_entry *e);

@@ -226,9 +226,15 @@ static void note(struct writing *w, const struct upload_result *result)
     snprintf(e.etag, sizeof e.etag, "%s", result->validator);
     bucket_was_put(s->bucket, buffer_text(&w->prefix), &e);
     s3_space_object(s, &place, &e, &key, &object);
-    state_wrote(fs->state, w->node, result->size_bytes, result->mtime_unix_ns,
-                object_artifact(&object, object.validator, result->size_bytes));
+    uint64_t artifact = object_artifact(&object, object.validator, result->size_bytes);
+    state_wrote(fs->state, w->node, result->size_bytes, result->mtime_unix_ns, artifact);
     fuse_lowlevel_notify_inval_inode(session_fuse(fs->session), w->node, -1, 0);
+    // Who looked at the name meanwhile, in a listing, may have been led to a node of the object that was there before.
+    struct file_key id = {.space = s->space.number};
+    s3_space_object_id(&place, &e, id.uuid);
+    uint64_t other = state_replaced(fs->state, &id, result->size_bytes, result->mtime_unix_ns, artifact);
+    if (other)
+        fuse_lowlevel_notify_inval_inode(session_fuse(fs->session), other, -1, 0);
 }
 
 static void released_ready(struct upload_waiter *waiter);
@@ -441,11 +447,8 @@ static int create_new(struct op *op, const struct bucket_place *p, struct text r
 {
     struct file_key id = {.space = op->space->number};
     struct file_node n;
-    BUFFER_CLEANUP key = {0};
     uint64_t fh = 0;
-    buffer_append_text(&key, buffer_text(&p->prefix));
-    buffer_append_text(&key, raw);
-    hash128(key.data, key.size_bytes, id.uuid);
+    s3_space_object_id(p, &(struct bucket_entry){.raw = raw}, id.uuid);
     struct object_name name = {.parent = op->node,
                                .name = op->name,
                                .artifact = hash64(&op->unique, sizeof op->unique) | 1,
@@ -484,6 +487,9 @@ int s3_space_create(struct op *op)
     bool may_replace = op->space->options->write == WRITE_REPLACE && !(op->flags & O_EXCL);
     if (r == 0)
         r = !e.is_folder && may_replace ? -ENOENT : -EEXIST;
+    // The kernel finds that one by looking it up, but not once another client has made an object of its name.
+    if (r == -ENOENT && s3_space_is_written(s3_space_of(op), &place, buffer_text(&raw)))
+        r = -EBUSY;
     if (r == -ENOENT)
         r = create_new(op, &place, buffer_text(&raw));
     bucket_place_release(&place);
@@ -496,6 +502,8 @@ static int open_to_write(struct op *op, const struct file_node *n)
     struct bucket_entry e;
     BUFFER_CLEANUP scratch = {0};
     uint64_t fh = 0;
+    if (s3_space_is_writer_of(s3_space_of(op), op->node))
+        return -EBUSY;
     int r = s3_space_entry(op, n, &place, &e, &scratch);
     if (r < 0)
         return r;
