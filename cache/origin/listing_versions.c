@@ -161,7 +161,8 @@ void listing_choose(struct listing *l)
     for (size_t i = 0; i < l->count; i++)
         sorted[i] = &l->entries[i];
     qsort_r(sorted, l->count, sizeof(*sorted), compare_listed, l);
-    l->count = choose(l, &asked, sorted, chosen, &past);
+    l->count = l->room = choose(l, &asked, sorted, chosen, &past);
+    buffer_clear(&l->token); // of another kind of listing
     if (l->is_truncated && past.key.size_bytes) {
         BUFFER_CLEANUP token = {0};
         past_write(&past, &token);

@@ -146,6 +146,7 @@ static void what_can_not_be_a_page_of_versions_is_refused(void **state)
     assert_refused("", HEAD OBJECT("q/a", "a1", AT("01"), "true") TAIL, -EBADMSG);
     assert_refused("", HEAD "<Version><Key>p/a</Key><LastModified>" AT("01") "</LastModified></Version>" TAIL, -EBADMSG);
     assert_refused("", HEAD "<IsTruncated>true</IsTruncated>" TAIL, -EBADMSG);
+    assert_refused("", HEAD "<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>" TAIL, -EBADMSG);
     assert_refused("u0003p/av", HEAD MORE("p/a", "v") OBJECT("p/a", "v", AT("09"), "true") TAIL, -EBADMSG); // its next page is itself
     BUFFER_CLEANUP xml = {0};
     buffer_append_string(&xml, HEAD "<Version><Key>p/a</Key><Size>1</Size><LastModified>" AT("01") "</LastModified><VersionId>");
