@@ -282,7 +282,8 @@ static void flight_log(struct flight *f, int error, const char *why)
 {
     const struct cache_entry *e = f->entry;
     struct text origin = origin_identity(e->origin);
-    enum log_level level = error == -ENOENT ? LOG_LEVEL_DEBUG
+    // -ENOSPC is our own: what was fetched ahead for the disk only, which the store has complained of.
+    enum log_level level = error == -ENOENT || error == -ENOSPC ? LOG_LEVEL_DEBUG
                            : error == -ESTALE ? LOG_LEVEL_INFO : LOG_LEVEL_WARN;
     log_write(level, "%.*s/%.*s: %s (%s)", (int)origin.size_bytes, origin.data,
               (int)e->key_text.size_bytes, e->key_text.data,

@@ -171,8 +171,10 @@ void store_trouble(struct block_store *b, int error, const char *what)
         return;
     }
     if (atomic_load(&b->trouble) == 0) {
-        log_error("cache %s: %s: %s; reading goes on without it", b->folder, what,
-                  strerror(-error));
+        // A full disk is one trouble, whoever finds it first: refuse() or a write. It comes and goes.
+        if (!is_disk_full(error) || store_complaint_due(&b->full, COMPLAIN_EVERY_NS))
+            log_error("cache %s: %s: %s; reading goes on without it", b->folder, what,
+                      strerror(-error));
         b->trouble_wait_ns = NS_PER_S;
     }
     atomic_store(&b->trouble, error);

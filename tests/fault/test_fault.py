@@ -246,7 +246,9 @@ def test_a_cache_dir_that_cannot_be_written_costs_its_memory_only_and_is_told(re
     try:
         m = mount(repo, cache_dir=at / "cache")
         _assert_right_or_enospc(m, expected(repo))
-        assert str(at) in m.log() and "Read-only" in m.log(), "the log says what could not be written"
+        told = [line for line in m.log().splitlines() if " warn" in line or " error" in line]
+        assert str(at) in told[0] and "Read-only" in told[0], m.log()
+        assert ["catalogue" in told[0], "cache/objects" in told[1], "cache/uploads" in told[2], len(told)] == [True, True, True, 3], "one of each"
         said = mounting.control("status", m.path).stdout
         (line,) = [x for x in said.splitlines() if "catalogue" in x]
         assert "memory" in line, line

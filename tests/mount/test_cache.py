@@ -8,6 +8,7 @@ import errno
 import hashlib
 import os
 import random
+import re
 import signal
 import subprocess
 import threading
@@ -323,6 +324,8 @@ def test_a_full_cache_disk_does_not_stop_readers(far, mount, place, root_only):
         for _ in range(2):
             for name, data in files.items():
                 assert (m / name).read_bytes() == data
+        told = [line for line in m.log().splitlines() if re.search(r" (warn|error)\b", line)]
+        assert len(told) == 1 and re.search("space|full", told[0]), m.log()
         m.end()
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=False)
@@ -354,6 +357,23 @@ def test_a_daemon_that_is_killed_with_downloads_in_flight_is_taken_over(far, mou
         assert reader.sum == hashlib.sha256(files[name]).hexdigest()
     assert m.status()["life"] >= 4
     assert far.server.secret not in str(m.status())
+
+
+def test_an_upgrade_with_downloads_in_flight_is_seen_by_nobody(far, mount):
+    files = {f"f{i}": far.put(f"f{i}", data_of(16 * MIB + i, seed=i)) for i in range(3)}
+    far.proxy.latency_s = 0.02
+    m = mount("s3://bucket", **far.options())
+    if not m.status()["modes"]["takeover"]:
+        pytest.skip("this kernel can't resend requests (Linux 6.9 or later does)")
+    readers = {name: Reader(m / name, pause_s=0.004) for name in files}
+    eventually(lambda: m.status()["cache"]["flights"] > 0, SLACK)
+    life = m.status()["life"]
+    assert mounting.control("upgrade", m.path, env=m.env).returncode == 0
+    for name, reader in readers.items():
+        reader.join(90)
+        assert reader.error is None, reader.error
+        assert reader.sum == hashlib.sha256(files[name]).hexdigest()
+    assert m.status()["life"] > life
 
 
 def test_a_handle_of_an_earlier_life_is_of_the_same_version_or_estale(far, mount):
