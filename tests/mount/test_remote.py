@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -84,25 +85,63 @@ def test_a_butler_yaml_may_itself_be_remote(s3, own_repository, on_s3, mount, tm
     assert "alice" in os.listdir(m / "collections/u")
 
 
+@contextlib.contextmanager
+def web_server(folder: Path) -> Iterator[str]:
+    port = free_port()
+    server = subprocess.Popen([str(rclone()), "serve", "webdav", str(folder), "--addr", f"127.0.0.1:{port}", "--config",
+                               "/dev/null", "--read-only"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    try:
+        eventually(lambda: _answers(f"http://127.0.0.1:{port}/butler.yaml"), 10)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.kill()
+        server.wait()
+
+
 def test_a_datastore_on_a_web_server_is_read(own_repository, mount, tmp_path):
     repo = own_repository()
     here = mount(repo)
     expected = (here / f"{RUN1}/cfg/cfg.yaml").read_bytes()
-    port = free_port()
-    server = subprocess.Popen([str(rclone()), "serve", "webdav", str(repo.root), "--addr", f"127.0.0.1:{port}", "--config",
-                               "/dev/null", "--read-only"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
-    try:
-        eventually(lambda: _answers(f"http://127.0.0.1:{port}/butler.yaml"), 10)
+    with web_server(repo.root) as url:
         config = yaml.safe_load((repo.root / "butler.yaml").read_text())
         config["root"] = str(repo.root)
         config["datastore"].setdefault("name", f"FileDatastore@{config['datastore']['root']}")
-        config["datastore"]["root"] = f"http://127.0.0.1:{port}"
+        config["datastore"]["root"] = url
         (tmp_path / "butler.yaml").write_text(yaml.safe_dump(config))
         m = mount(tmp_path)
         assert (m / f"{RUN1}/cfg/cfg.yaml").read_bytes() == expected
-    finally:
-        server.kill()
-        server.wait()
+        m.end()
+
+
+def content(path: bytes) -> bytes | str:
+    """Of some the artifact is gone."""
+    try:
+        return Path(os.fsdecode(path)).read_bytes()
+    except OSError as e:
+        return errno.errorcode[e.errno]
+
+
+def test_a_chain_of_a_web_server_and_a_bucket_with_files_beside_is_one_repository(own_repository, on_s3, mount):
+    """Its first datastore is on a web server, its second in a bucket, and what was ingested in place is on this machine."""
+    repo = own_repository(store="chained")
+    here = mount(repo)
+    files = sorted(p for p, st in mounting.walk(here.at(b"collections")).items() if st.st_mode & 0o170000 == 0o100000)
+    bytes_of = {p: content(here.at(b"collections/" + p)) for p in files}
+    at, options = on_s3(repo)
+    with web_server(repo.root) as url:
+        config = yaml.safe_load((at / "butler.yaml").read_text())
+        first, last = config["datastore"]["datastores"]
+        first["root"] = first["root"].replace("<butlerRoot>", url)
+        assert first["root"].startswith("http://") and last["root"].startswith("s3://")
+        (at / "butler.yaml").write_text(yaml.safe_dump(config))
+        m = mount(at, **options)
+        assert sorted(p for p, st in mounting.walk(m.at(b"collections")).items() if st.st_mode & 0o170000 == 0o100000) == files
+        assert {p: content(m.at(b"collections/" + p)) for p in files} == bytes_of
+        answered = {e["endpoint"]: e["answered"] for e in m.status()["network"]["endpoints"]}
+        assert answered[url] > 0 and answered[options["endpoint"]] > 0, answered
+        local = [p for p in files if os.getxattr(m.at(b"collections/" + p), "user.butler.locality") == b"online"]
+        assert local, "some were local"
+        m.end()
 
 
 def _answers(url: str) -> bool:
