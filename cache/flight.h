@@ -31,11 +31,10 @@ struct flight {
     atomic_bool is_unstored;      // the store doesn't take it
     atomic_uint holds;            // by its request, and by runs that aren't written yet
     // the fetcher's thread's
-    bool is_past_memory;          // straight to the disk: nobody is reading it
+    bool is_past_memory;          // nobody is reading it: for the disk
     struct pool_block *filling;
     uint32_t filled_bytes;
-    uint32_t filled;              // blocks that came
-    struct storing_run *run;      // of them, to be written
+    struct storing_run *run;      // blocks that came, to be written
     int result;                   // of the request
     char *why;
     uint32_t promised;            // blocks that the request is for

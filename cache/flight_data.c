@@ -137,15 +137,11 @@ static int flight_block_came(struct flight *f)
     return r;
 }
 
-// The run is on the disk, or won't be. What was past memory is there only now.
+// The run is on the disk, or won't be. What nobody was reading needn't stay in memory beside it.
 static void flight_stored(struct flight *f, const struct storing_run *run)
 {
-    bool is_lost = f->is_past_memory && atomic_load(&f->is_unstored);
-    for (uint32_t i = 0; i < run->count; i++) {
-        if (f->is_past_memory && !is_lost)
-            flight_block_came(f);
-        pool_drop(f->entry->cache->pool, run->blocks[i], false);
-    }
+    for (uint32_t i = 0; i < run->count; i++)
+        pool_drop(f->entry->cache->pool, run->blocks[i], f->is_past_memory);
     lock_scope(&f->entry->lock);
     f->stored = run->first + run->count - f->first;
 }
@@ -178,6 +174,8 @@ static void flight_give_run(struct flight *f)
     for (uint32_t i = 0; i < run->count; i++)
         pool_drop(f->entry->cache->pool, run->blocks[i], false);
     free(run);
+    lock_scope(&f->entry->lock);
+    f->entry->store_refused_ns = clock_ns();
 }
 
 // A whole block for the disk. Its hold is taken over.
@@ -191,7 +189,7 @@ static void flight_gather(struct flight *f, struct pool_block *block, uint32_t n
     }
     f->run->blocks[f->run->count++] = block;
     bool is_enough = storing_gathered(c->storing) || f->run->count == STORING_RUN_BLOCKS;
-    if (is_enough || f->filled == f->promised)
+    if (is_enough || number + 1 == f->first + f->promised)
         flight_give_run(f);
 }
 
@@ -200,14 +198,11 @@ static int flight_take_block(struct flight *f, struct pool_block *block, uint32_
 {
     struct pool *pool = f->entry->cache->pool;
     bool is_unstored = atomic_load(&f->is_unstored);
-    int r = 0;
-    if (!f->is_past_memory) {
+    int r = -ENOSPC; // without the disk it would be for nothing
+    if (!f->is_past_memory || !is_unstored) {
         pool_publish(pool, block, atomic_load(&f->entry->serial), number, whole);
         r = flight_block_came(f);
-    } else if (is_unstored) {
-        r = -ENOSPC; // without the disk it would be for nothing
     }
-    f->filled += r == 0;
     if (r == 0 && !is_unstored)
         flight_gather(f, block, number);
     else
@@ -218,7 +213,7 @@ static int flight_take_block(struct flight *f, struct pool_block *block, uint32_
 // Bytes into the block that is being filled. They come in pieces of some KiB, which a disk is not to be bothered with.
 static int flight_fill(struct flight *f, const unsigned char **data, size_t *size_bytes)
 {
-    uint32_t number = f->first + f->filled, whole = entry_block_bytes(f->entry, number);
+    uint32_t number = f->first + f->arrived, whole = entry_block_bytes(f->entry, number);
     if (!f->filling)
         f->filling = pool_take(f->entry->cache->pool);
     size_t n = whole - f->filled_bytes < *size_bytes ? whole - f->filled_bytes : *size_bytes;
@@ -258,7 +253,7 @@ static int flight_sink(struct origin_request *r, const void *data, size_t size_b
     const unsigned char *at = data;
     int error = f->is_long && f->filled_bytes == 0 ? flight_may_stand(f) : 0;
     while (error == 0 && size_bytes) {
-        if (f->filled == f->promised)
+        if (f->arrived == f->promised)
             return -EREMOTEIO; // more than was asked for
         error = flight_fill(f, &at, &size_bytes);
     }
@@ -272,8 +267,6 @@ static int flight_judge(struct flight *f)
 {
     if (f->result < 0 || f->arrived >= f->count)
         return f->result;
-    if (atomic_load(&f->is_unstored) && f->is_past_memory)
-        return -ENOSPC;
     f->why = memory_copy("the answer ended before its end", strlen("the answer ended before its end"));
     return -EREMOTEIO;
 }

@@ -31,6 +31,7 @@ struct memory_origin {
     struct origin_memory_fault fault;
     int64_t delay_ns;
     bool is_held;
+    uint64_t held_behind; // bytes
     struct origin_memory_count counted;
 };
 
@@ -125,10 +126,10 @@ static struct memory_state *memory_enter(struct memory_origin *m, struct origin_
     return s;
 }
 
-static bool memory_is_held(struct memory_origin *m)
+static bool memory_is_held(struct memory_origin *m, bool has_begun, uint64_t given_bytes)
 {
     lock_scope(&m->lock);
-    return m->is_held;
+    return m->is_held && (m->held_behind ? given_bytes >= m->held_behind : !has_begun);
 }
 
 // The object's attributes, and that it is the one that is asked for.
@@ -251,7 +252,7 @@ static int memory_run(struct origin_flight *flight)
 {
     struct memory_origin *m = memory_of(flight->origin);
     struct memory_state *s = flight->state ? flight->state : memory_enter(m, flight);
-    bool is_held = !s->has_begun && memory_is_held(m);
+    bool is_held = memory_is_held(m, s->has_begun, flight->given_bytes);
     int64_t now_ns = clock_ns();
     if (is_held || now_ns < s->begins_ns) {
         flight->fetch.wake_ns = is_held ? now_ns + MEMORY_HELD_NS : s->begins_ns;
@@ -382,6 +383,15 @@ void origin_memory_hold(struct origin *o, bool is_held)
     struct memory_origin *m = memory_checked(o);
     lock_scope(&m->lock);
     m->is_held = is_held;
+    m->held_behind = 0;
+}
+
+void origin_memory_hold_behind(struct origin *o, uint64_t bytes)
+{
+    struct memory_origin *m = memory_checked(o);
+    lock_scope(&m->lock);
+    m->is_held = true;
+    m->held_behind = bytes;
 }
 
 void origin_memory_count(struct origin *o, struct origin_memory_count *ret_count)

@@ -266,6 +266,8 @@ void origin_memory_fault(struct origin *o, const struct origin_memory_fault *fau
 void origin_memory_delay(struct origin *o, int64_t delay_ns); // before each request
 // While held, requests begin nothing (they can be cancelled, and time out).
 void origin_memory_hold(struct origin *o, bool is_held);
+// The same of those that have given so many bytes.
+void origin_memory_hold_behind(struct origin *o, uint64_t bytes);
 struct origin_memory_count {
     uint64_t gets, heads, lists;
     uint64_t bytes;

@@ -434,6 +434,26 @@ static uint64_t frame_present(struct world *w, int number)
     return cache_peek(w->cache, &object, &a) == 0 ? a.present_bytes : 0;
 }
 
+static void who_opens_what_is_fetched_ahead_gets_the_blocks_that_have_come(void **state)
+{
+    struct world *w = *state;
+    const struct cache_neighbours neighbours = {frame_at, w};
+    frames_make(w);
+    frame_read(w, &neighbours, 0, 2 * MIB);
+    struct cached *h = opened(w, "frame1");
+    read_through(w, h, 1, 2 * MIB, 256 * KIB);
+    cached_close(h);
+    origin_memory_hold_behind(w->origin, 3 * BLOCK);
+    frame_read(w, &neighbours, 1, 2 * MIB);
+    assert_soon(counted(w).bytes >= 4 * MIB + 3 * BLOCK);
+    h = opened(w, "frame2");
+    read_through(w, h, 2, 3 * BLOCK, BLOCK);
+    origin_memory_hold(w->origin, false);
+    read_through(w, h, 2, 2 * MIB, BLOCK);
+    cached_close(h);
+    cache_forget(w->cache, &neighbours);
+}
+
 static void the_next_files_of_a_folder_are_there_before_they_are_opened(void **state)
 {
     struct world *w = *state;
@@ -494,6 +514,7 @@ int main(void)
         test_in_world(an_object_that_is_not_what_its_checksum_says_is_given_as_it_is),
         test_in_world(or_it_is_refused),
         test_in_world(what_is_dropped_from_the_disk_while_it_is_open_is_no_wrong_object),
+        test_in_world(who_opens_what_is_fetched_ahead_gets_the_blocks_that_have_come),
         test_in_world(the_next_files_of_a_folder_are_there_before_they_are_opened),
         test_in_world(of_files_whose_heads_are_read_the_heads_are_fetched),
         test_in_world(who_turns_round_has_the_other_files_fetched),
