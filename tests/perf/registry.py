@@ -143,10 +143,10 @@ def changing(world: World, args: argparse.Namespace, folders: list[Path]) -> Non
     try:
         for f in folders[:200]:
             os.listdir(point / f)
-        while counters()["set_loads"] == 0 or counters()["waiters"]:
-            os.listdir(point / folders[0])
-            time.sleep(0.5)
-        time.sleep(1)
+        unseen = iter(folders[200:])
+        world.statements()
+        while os.listdir(point / next(unseen)) and world.statements(): # as long as the whole set is being read
+            time.sleep(1)
         committing = threading.Thread(target=commit)
         committing.start()
         world.statements()
