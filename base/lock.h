@@ -20,6 +20,7 @@ enum lock_rank {
     LOCK_RANK_HANDLE,     // fs: open files and folders
     LOCK_RANK_CACHE,      // cache: which objects are known, the folders' series
     LOCK_RANK_ENTRY,      // cache: one object, its flights and waiters
+    LOCK_RANK_RECALLS,    // cache: objects that are being brought back
     LOCK_RANK_FLIGHTS,    // cache: what flies and what waits for its turn
     LOCK_RANK_POOL,       // cache: blocks in memory
     LOCK_RANK_UPLOAD,     // cache: what was written of one object and isn't sent yet

@@ -51,6 +51,10 @@
     X(BLOCKS_WAITED, "blocks_waited", COUNTER, "reads of objects that had to wait for an origin")  \
     X(OBJECTS_REPLACED, "objects_replaced", COUNTER, "objects that changed at their origin while in use") \
     X(OBJECTS_AHEAD, "objects_ahead", COUNTER, "objects fetched ahead of who goes through a folder") \
+    X(RECALLS, "recalls", GAUGE, "nearline objects that are being brought back")                  \
+    X(RECALLS_ASKED, "recalls_asked", COUNTER, "copies of nearline objects asked for")             \
+    X(RECALLS_READY, "recalls_ready", COUNTER, "recalled objects that could be read")              \
+    X(RECALLS_FAILED, "recalls_failed", COUNTER, "recalls that were refused or came to nothing")   \
     X(OPEN_OBJECTS, "open_objects", GAUGE, "handles of cached objects open now")                   \
     X(STORE_BYTES, "store_bytes", GAUGE, "disk used by cached blocks")                             \
     X(STORE_OBJECTS, "store_objects", GAUGE, "objects of which blocks are cached")                 \

@@ -12,6 +12,7 @@
 #include "base/metric.h"
 #include "cache/ahead.h"
 #include "cache/flight.h"
+#include "cache/recalls.h"
 #include "cache/store.h"
 #include "cache/storing.h"
 #include "cache/whole.h"
@@ -66,6 +67,7 @@ struct cache *cache_new(const struct cache_options *options)
     LIST_INIT(&c->checkings);
     condition_init(&c->checked);
     c->storing = c->has_store ? storing_new(c->options.memory_bytes / 4) : NULL;
+    c->recalls = recalls_new(c);
     c->ahead = ahead_new(c);
     return c;
 }
@@ -100,6 +102,7 @@ static void cancel_everything(struct cache *c)
 void cache_free(struct cache *c)
 {
     ahead_free(c->ahead);
+    recalls_free(c->recalls);
     cancel_everything(c);
     flights_drain(c->flights);
     storing_free(c->storing);
@@ -305,6 +308,9 @@ int cache_ask(struct cache *c, struct cache_want *want, struct cache_waiter *wai
     case CACHE_WANT_WHOLE:
         is_coming = e->wanted_bytes > 0 || e->is_checking;
         break;
+    case CACHE_WANT_RECALL:
+        is_coming = recall_is_awaited(e);
+        break;
     }
     if (!is_coming) // it came, or failed, since it was wanted
         return want->serial != e->failures ? e->error : 0;
@@ -366,6 +372,8 @@ int cached_warm(struct cached *h, bool pin, struct cache_want *want)
         r = -EREMOTEIO;
     } else if (!s) {
         r = -ENOSPC;
+    } else if (!is_complete && entry_is_nearline(e)) {
+        r = -EAGAIN;
     } else {
         if (!is_complete)
             warm_begin(e);
@@ -447,4 +455,7 @@ void cache_status(struct cache *c, struct doc *map)
     doc_put_integer(disk, "limit_objects", s.limit_objects);
     doc_put_text(disk, "trouble", s.trouble ? strerror(-s.trouble) : NULL);
     doc_put(map, "disk", disk);
+    struct doc *recalls = doc_new(DOC_MAP);
+    recalls_status(c->recalls, recalls);
+    doc_put(map, "recalls", recalls);
 }

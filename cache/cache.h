@@ -68,6 +68,8 @@ struct cache_options {
     uint32_t flights;           // ranges asked of one endpoint at once (which has limits of its own)
     uint32_t idle_objects;      // kept in memory after their last close
     int64_t limit_ns;           // the most a request to an origin may take, with its retries
+    int64_t recall_wait_ns;     // how long who reads what is nearline may wait for it (recall.h)
+    uint32_t recalls;           // the most objects brought back at once because they were read
     bool refuse_mismatch;       // an object that isn't what its checksum says: -EREMOTEIO. Else it is
                                 // said in the log, counted, and given (two datasets may share a file)
 };
@@ -82,6 +84,8 @@ struct cache_options {
                             .folder_bytes = UINT64_C(256) << 20,                                   \
                             .flights = 64,                                                         \
                             .idle_objects = 4096,                                                  \
+                            .recall_wait_ns = INT64_C(30) * 1000000000,                            \
+                            .recalls = 16,                                                         \
                             .limit_ns = INT64_C(60) * 1000000000})
 
 // Never fails: without its disk it is a cache in memory. Starts one thread ("ahead") and the store's.
@@ -156,8 +160,8 @@ void cached_view_release(struct cached_view *v);
 
 // Up to size_bytes (at most CACHED_READ_MAX) from `offset` on, less only where the object ends: pieces to be
 // sent and released soon. Learns from it how this handle is read, and reads ahead accordingly.
-// 0. -EINPROGRESS. -ESTALE: it was replaced, and these bytes of the old version are not here. Other -errno as
-// cache_open.
+// 0. -EINPROGRESS. -ESTALE: it was replaced, and these bytes of the old version are not here. -EAGAIN: they are nearline
+// (recall.h). Other -errno as cache_open.
 #define CACHED_READ_MAX ((size_t)1 << 20)
 int cached_read(struct cached *h, int64_t offset, size_t size_bytes, struct cached_view *ret_view,
                 struct cache_want *want);
@@ -173,7 +177,7 @@ int cached_descriptor(struct cached *h, int *ret_fd);
 
 // Brings all of it in, at the lowest priority, and pins it if asked to. 0: it is all here, and cached_descriptor has
 // it. -EINPROGRESS: on its way; the want's waiter is called when it is whole or has failed; progress is cached_attr's. It goes on when
-// the handle is closed. -EDQUOT: more than may be pinned. -ENOSPC: the cache disk doesn't take it.
+// the handle is closed. -EAGAIN: it is nearline, and nothing is asked for. -EDQUOT: more than may be pinned. -ENOSPC: the cache disk doesn't take it.
 int cached_warm(struct cached *h, bool pin, struct cache_want *want);
 int cached_pin(struct cached *h, bool is_pinned);
 // Forgets the object, pinned or not. Its open handles go on; what they miss is -ESTALE.

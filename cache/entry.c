@@ -311,6 +311,7 @@ void entry_die(struct cache_entry *e, bool by_origin)
     entry_take_waiters(e, CACHE_WANT_BLOCKS, 0, UINT32_MAX, &blocks);
     entry_take_waiters(e, CACHE_WANT_WHOLE, 0, UINT32_MAX, &blocks);
     entry_take_waiters(e, CACHE_WANT_VERSION, 0, UINT32_MAX, &others);
+    entry_take_waiters(e, CACHE_WANT_RECALL, 0, UINT32_MAX, &others);
     lock_release(&e->lock);
     flights_free_gone(&gone);
     if (stored) {

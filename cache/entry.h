@@ -25,6 +25,7 @@
 #include "base/lock.h"
 #include "base/table.h"
 #include "cache/cache.h"
+#include "cache/origin/origin.h"
 #include "cache/pool.h"
 #include "cache/reading.h"
 
@@ -33,6 +34,8 @@ struct checking;
 struct flight;
 struct flights;
 struct storing;
+struct recall;
+struct recalls;
 
 enum entry_state { ENTRY_ABSENT, ENTRY_PARTIAL, ENTRY_COMPLETE, ENTRY_DYING };
 
@@ -94,6 +97,10 @@ struct cache_entry {
     int64_t error_ns;           // when
     uint64_t failures;
     char *why;
+    int64_t nearline_ns;        // when its bytes were refused as nearline; 0: they were given since
+    enum origin_nearline nearline_said; // by an answer with a head
+    int64_t nearline_said_ns;   // when; 0: never
+    struct recall *recall;      // under the recalls' lock; NULL: none
 };
 
 // A handle.
@@ -115,6 +122,7 @@ struct cache {
     struct flights *flights;
     struct ahead *ahead;
     struct storing *storing; // NULL: there is no disk
+    struct recalls *recalls;
     atomic_uint_fast64_t serials;
     atomic_int_fast64_t latency_ns; // of recent first bytes, of any origin
     struct lock lock;
@@ -127,7 +135,7 @@ struct cache {
     pthread_cond_t checked;
 };
 
-enum want_kind { CACHE_WANT_VERSION = 1, CACHE_WANT_BLOCKS, CACHE_WANT_WHOLE };
+enum want_kind { CACHE_WANT_VERSION = 1, CACHE_WANT_BLOCKS, CACHE_WANT_WHOLE, CACHE_WANT_RECALL };
 
 // ---- entries
 

@@ -55,6 +55,10 @@ static int flight_learn(struct flight *f, const struct origin_answer *a, struct 
         return -ESTALE;
     e->confirmed_ns = f->started_ns;
     e->confirmed_unix_ns = clock_unix_ns() - (clock_ns() - f->started_ns);
+    e->nearline_said = a->nearline;
+    e->nearline_said_ns = clock_ns();
+    if (f->count)
+        e->nearline_ns = 0; // here they are
     latency_note(f);
     if (a->checksum.size_bytes && !e->checksum && !e->mismatches)
         e->checksum = memory_copy(a->checksum.data, a->checksum.size_bytes);
@@ -277,18 +281,26 @@ static void flight_log(struct flight *f, int error, const char *why)
     struct text origin = origin_identity(e->origin);
     // -ENOSPC is our own: what was fetched ahead for the disk only, which the store has complained of.
     enum log_level level = error == -ENOENT || error == -ENOSPC ? LOG_LEVEL_DEBUG
-                           : error == -ESTALE ? LOG_LEVEL_INFO : LOG_LEVEL_WARN;
+                           : error == -ESTALE || error == -EAGAIN ? LOG_LEVEL_INFO : LOG_LEVEL_WARN;
     log_write(level, "%.*s/%.*s: %s (%s)", (int)origin.size_bytes, origin.data,
               (int)e->key_text.size_bytes, e->key_text.data,
               error == -ESTALE ? "it was replaced" : strerror(-error), why ? why : "no reason given");
+}
+
+// A first block that is nearline says nothing of the version; a HEAD does.
+static bool flight_asks_on(const struct flight *f, int error)
+{
+    return error == -EAGAIN && f->is_question && f->count;
 }
 
 // Those who wait for what it won't bring.
 static void flight_fail(struct flight *f, int error, const char *why, struct wake_list *to)
 {
     struct cache_entry *e = f->entry;
-    entry_failed(e, error, why);
-    if (f->is_question && error != -ESTALE) // else they ask again, and learn the new one
+    bool asks_on = flight_asks_on(f, error);
+    if (error != -EAGAIN) // that is no failure: entry_is_nearline
+        entry_failed(e, error, why);
+    if (f->is_question && error != -ESTALE && !asks_on) // else they ask again, and learn the new one
         entry_take_waiters(e, CACHE_WANT_VERSION, 0, UINT32_MAX, to);
     if (f->count > f->arrived)
         entry_take_waiters(e, CACHE_WANT_BLOCKS, f->first + f->arrived, f->count - f->arrived, to);
@@ -313,8 +325,11 @@ static void flight_finish(struct flight *f)
     bool is_gone = error == -ESTALE || (error == -ENOENT && e->state != ENTRY_ABSENT);
     if (error < 0 && !is_cancelled)
         flight_fail(f, error, f->why, &failed);
+    bool asks_on = !is_cancelled && flight_asks_on(f, error);
     if (!is_cancelled)
         flight_end(f, error == 0);
+    if (asks_on)
+        flight_ask(e, 0, f->priority);
     if (is_gone)
         entry_doom(e, true);
     lock_release(&e->lock);
@@ -347,6 +362,10 @@ static void flight_done(struct origin_request *r, const struct origin_answer *a)
     f->why = a->why ? memory_copy(a->why, strlen(a->why)) : NULL;
     if (f->state == FLIGHT_FLYING && a->error == 0 && f->is_question)
         f->result = flight_learn(f, a, &versions);
+    if (a->is_archived) {
+        e->nearline_ns = clock_ns();
+        f->result = f->count ? -EAGAIN : f->result; // a HEAD that is refused so is just refused
+    }
     if (f->result == -ERANGE) // inside the version that we know: there is a shorter one by now
         f->result = -ESTALE;
     lock_release(&e->lock);

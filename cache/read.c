@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/metric.h"
 #include "cache/flight.h"
+#include "cache/recalls.h"
 #include "cache/store.h"
 #include "cache/whole.h"
 
@@ -171,6 +172,8 @@ static int entry_may_want(struct cache_entry *e)
         return -EREMOTEIO;
     if (entry_is_failing(e) && (e->error == -EACCES || e->error == -ENOENT))
         return e->error;
+    if (entry_is_nearline(e))
+        return -EAGAIN;
     if (e->state == ENTRY_COMPLETE)
         entry_move(e, ENTRY_PARTIAL); // a block was bad
     return 0;

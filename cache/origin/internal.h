@@ -20,6 +20,7 @@ struct origin_ops {
     bool can_list;
     bool can_write;
     bool has_versions; // it may know them; whether a bucket keeps any is asked
+    bool can_restore;
     bool is_local;
     bool tells_checksums;                            // of whole objects, where the server has them
     void (*close)(struct origin *o);                 // frees it

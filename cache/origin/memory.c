@@ -20,6 +20,7 @@ struct memory_object {
     size_t size_bytes;
     int64_t mtime_unix_ns;
     char validator[24];
+    enum origin_nearline nearline;
 };
 
 struct memory_origin {
@@ -109,6 +110,9 @@ static void memory_count(struct memory_origin *m, enum origin_verb verb)
     case ORIGIN_LIST:
         m->counted.lists++;
         break;
+    case ORIGIN_RESTORE:
+        m->counted.restores++;
+        break;
     default: // memory isn't written to
         break;
     }
@@ -145,8 +149,14 @@ static int memory_begin(struct memory_origin *m, struct origin_flight *flight, s
     }
     flight->answer.size_bytes = (int64_t)s->object.size_bytes;
     flight->answer.mtime_unix_ns = s->object.mtime_unix_ns;
+    flight->answer.nearline = s->object.nearline;
     answer_set(flight, &flight->answer.validator, text_of(s->object.validator));
     s->has_begun = true;
+    if (r->verb == ORIGIN_GET &&
+        (s->object.nearline == ORIGIN_NEARLINE_AWAY || s->object.nearline == ORIGIN_NEARLINE_COMING)) {
+        flight->answer.is_archived = true;
+        return memory_fail(flight, -EREMOTEIO, "the object must be restored first");
+    }
     if (r->if_none_match.size_bytes && text_equal(r->if_none_match, flight->answer.validator)) {
         flight->answer.is_unchanged = true;
         return 0;
@@ -248,6 +258,18 @@ static int memory_answer_list(struct memory_origin *m, struct origin_flight *fli
     return 0;
 }
 
+static int memory_restore(struct memory_origin *m, struct origin_flight *flight)
+{
+    lock_scope(&m->lock);
+    struct memory_object *object = memory_find(m, flight->request->key);
+    if (!object)
+        return memory_fail(flight, -ENOENT, "there is no such object");
+    if (object->nearline == ORIGIN_NEARLINE_AWAY)
+        object->nearline = ORIGIN_NEARLINE_COMING;
+    flight->answer.nearline = object->nearline;
+    return 0;
+}
+
 static int memory_run(struct origin_flight *flight)
 {
     struct memory_origin *m = memory_of(flight->origin);
@@ -263,6 +285,8 @@ static int memory_run(struct origin_flight *flight)
         return memory_fail(flight, s->fault.error, s->fault.why ? s->fault.why : "made to fail");
     if (flight->request->verb == ORIGIN_LIST)
         return memory_answer_list(m, flight);
+    if (flight->request->verb == ORIGIN_RESTORE)
+        return memory_restore(m, flight);
     if (!s->has_begun) {
         int error = memory_begin(m, flight, s);
         if (error || flight->request->verb == ORIGIN_HEAD || flight->answer.is_unchanged)
@@ -292,6 +316,7 @@ static void memory_close(struct origin *o)
 
 static const struct origin_ops memory_ops = {
     .can_list = true,
+    .can_restore = true,
     .is_local = false, // it stands for one that isn't
     .close = memory_close,
     .run = memory_run,
@@ -362,6 +387,15 @@ void origin_memory_remove(struct origin *o, struct text key)
     struct memory_object *object = memory_find(m, key);
     if (object)
         memory_drop(m, (size_t)(object - m->objects));
+}
+
+void origin_memory_nearline(struct origin *o, struct text key, enum origin_nearline nearline)
+{
+    struct memory_origin *m = memory_checked(o);
+    lock_scope(&m->lock);
+    struct memory_object *object = memory_find(m, key);
+    if (object)
+        object->nearline = nearline;
 }
 
 void origin_memory_fault(struct origin *o, const struct origin_memory_fault *fault)

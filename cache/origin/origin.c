@@ -113,6 +113,11 @@ bool origin_can_write(const struct origin *o)
     return o->ops->can_write;
 }
 
+bool origin_can_restore(const struct origin *o)
+{
+    return o->ops->can_restore;
+}
+
 bool origin_is_local(const struct origin *o)
 {
     return o->ops->is_local;
@@ -167,6 +172,7 @@ static void request_check(const struct origin_request *r)
     case ORIGIN_PUT:
     case ORIGIN_DELETE:
     case ORIGIN_BEGIN:
+    case ORIGIN_RESTORE:
         break;
     case ORIGIN_COPY:
         check(r->source.size_bytes);
@@ -262,6 +268,7 @@ void answer_forget(struct origin_flight *flight)
         .size_bytes = ORIGIN_SIZE_UNKNOWN,
         .mtime_unix_ns = ORIGIN_TIME_UNKNOWN,
         .server_unix_ns = ORIGIN_TIME_UNKNOWN,
+        .restored_until_unix_ns = ORIGIN_TIME_UNKNOWN,
         .validator = none,
         .version_id = none,
         .storage_class = none,
@@ -364,7 +371,8 @@ int flight_check(struct origin_flight *flight)
         fetch_fail(&flight->fetch, -EOPNOTSUPP, "%s has no versions", flight->origin->identity);
         return -EOPNOTSUPP;
     }
-    if (r->verb > ORIGIN_LIST && !flight->origin->ops->can_write) {
+    bool may = r->verb == ORIGIN_RESTORE ? flight->origin->ops->can_restore : flight->origin->ops->can_write;
+    if (r->verb > ORIGIN_LIST && !may) {
         fetch_fail(&flight->fetch, -EOPNOTSUPP, "%s can't be written to", flight->origin->identity);
         return -EOPNOTSUPP;
     }

@@ -72,6 +72,7 @@ define_cleanup(struct origin *, origin_unref);
 struct text origin_identity(const struct origin *o);
 bool origin_can_list(const struct origin *o); // else LIST is -EOPNOTSUPP
 bool origin_can_write(const struct origin *o); // else what changes something is
+bool origin_can_restore(const struct origin *o); // objects may be nearline there; else RESTORE is -EOPNOTSUPP
 bool origin_is_local(const struct origin *o); // bytes are had without a network
 // Who answers for it, for telling whose trouble is whose: origins at one server have the same. Lives as long as the
 // fetchers.
@@ -99,7 +100,19 @@ enum origin_verb {
     ORIGIN_UPLOADS, // those begun and not ended of this key and what begins with it, a page: `each`, whose
                     // validator is the `upload` and whose time is that of its beginning
     ORIGIN_PARTS,   // whether any part of `upload` was taken: then the answer has a token. Changes nothing
+    ORIGIN_RESTORE, // a copy that can be read is made of an object that is nearline, for `days`. 0: that goes on, or it
+                    // can be read already (the answer's `nearline` says which). Where origin_can_restore
 };
+
+// What a HEAD or GET says of where an object's bytes are.
+enum origin_nearline {
+    ORIGIN_NEARLINE_UNSAID,    // nothing: they can be had, or it is for a GET to find out (a class of the server's own)
+    ORIGIN_NEARLINE_AWAY,      // they must be restored first
+    ORIGIN_NEARLINE_COMING,    // that goes on
+    ORIGIN_NEARLINE_RESTORED,  // until `restored_until_unix_ns`
+};
+
+enum origin_tier { ORIGIN_TIER_STANDARD, ORIGIN_TIER_BULK, ORIGIN_TIER_EXPEDITED }; // slower is cheaper
 
 #define ORIGIN_PARTS_MAX 10000
 #define ORIGIN_PART_BYTES_MIN ((uint64_t)5 << 20) // of all but the last
@@ -147,6 +160,8 @@ struct origin_answer {
     bool keeps_checksums;      // BEGIN: parts and the whole are checked by the server by their CRC-32
     struct text metadata;      // S3's x-amz-meta-*: "name\0value\0" repeated, names in lower case; HEAD only
     struct text token;         // LIST: of the next page; empty: this was the last. BEGIN: the upload. PARTS: of one of them
+    enum origin_nearline nearline;
+    int64_t restored_until_unix_ns; // ORIGIN_TIME_UNKNOWN
 };
 
 struct origin_entry { // of a listing; valid during the call
@@ -170,7 +185,7 @@ struct origin_request {
     enum origin_verb verb;
     enum origin_priority priority;
     struct text key;           // LIST: the prefix
-    struct text version;       // GET, HEAD: this one of the object's; empty: the present one
+    struct text version;       // GET, HEAD, RESTORE: this one of the object's; empty: the present one
     uint64_t offset;           // GET
     uint64_t size_bytes;       // GET: > 0; what lies behind the object's end isn't given, and no error
     bool is_all;               // GET from 0: that is all of the object, as far as is known: it needn't be called a range
@@ -192,6 +207,8 @@ struct origin_request {
     uint32_t part;             // PART: from 1 to ORIGIN_PARTS_MAX
     const struct origin_part *parts; // FINISH: `part` of them, in order
     bool has_checksums;        // PART, FINISH: keeps_checksums of BEGIN's answer
+    uint32_t days;             // RESTORE: how long the copy is to be kept; 0: isn't said, it stays
+    enum origin_tier tier;     // RESTORE
     uint32_t max;              // LIST: entries of the page, at most ORIGIN_LIST_MAX (0)
     int64_t deadline_ns;       // monotonic; always given
 
@@ -268,8 +285,10 @@ void origin_memory_delay(struct origin *o, int64_t delay_ns); // before each req
 void origin_memory_hold(struct origin *o, bool is_held);
 // The same of those that have given so many bytes.
 void origin_memory_hold_behind(struct origin *o, uint64_t bytes);
+// Where its bytes are; while they are away or coming a GET is refused.
+void origin_memory_nearline(struct origin *o, struct text key, enum origin_nearline nearline);
 struct origin_memory_count {
-    uint64_t gets, heads, lists;
+    uint64_t gets, heads, lists, restores;
     uint64_t bytes;
 };
 void origin_memory_count(struct origin *o, struct origin_memory_count *ret_count);

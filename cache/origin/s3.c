@@ -100,8 +100,8 @@ static void s3_query(const struct origin_request *r, struct buffer *query)
 {
     BUFFER_CLEANUP max = {0};
     if (r->verb != ORIGIN_LIST) {
-        s3_append_parameter(query, "versionId", r->version); // of what is read
         s3_write_query(r, query);
+        s3_append_parameter(query, "versionId", r->version); // of what is read, or restored
         return;
     }
     buffer_format(&max, "%u", r->max ? r->max : ORIGIN_LIST_MAX);
@@ -327,6 +327,7 @@ const struct origin_ops s3_ops = {
     .tells_checksums = true,
     .can_write = true,
     .has_versions = true,
+    .can_restore = true,
     .is_local = false,
     .close = s3_close,
     .ask = s3_ask,

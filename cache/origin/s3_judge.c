@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "cache/origin/listing.h"
 #include "cache/origin/s3.h"
+#include "cache/origin/s3_restore.h"
 
 #define SKEW_BOUND_S 300            // 15 min is what S3 takes
 #define SKEW_AGAIN_NS (60 * NS_PER_S)
@@ -170,6 +171,8 @@ static enum fetch_verdict s3_judge_code(struct origin_flight *flight, const stru
     int status = o->head->status;
     if (is_of_keys(status, e))
         return s3_judge_keys(flight, s3, s, status, reason);
+    if (flight->request->verb == ORIGIN_RESTORE && s3_restore_judge(flight, e->code, reason))
+        return FETCH_END;
     if (strcmp(e->code, "InvalidObjectState") == 0) {
         flight->answer.is_archived = true;
         fetch_fail(&flight->fetch, -EREMOTEIO, "the object is archived and must be restored first: %s", reason);

@@ -13,6 +13,7 @@
 #include "cache/fetcher_url.h"
 #include "cache/origin/listing.h"
 #include "cache/origin/s3.h"
+#include "cache/origin/s3_restore.h"
 
 #define UPLOAD_ID_BYTES 2048
 #define CRC32_TEXT_BYTES 9 // base64 of four bytes
@@ -49,6 +50,9 @@ void s3_write_query(const struct origin_request *r, struct buffer *query)
         s3_append_parameter(query, "encoding-type", TEXT("url"));
         s3_append_parameter(query, "prefix", r->key);
         buffer_append_string(query, "&uploads=");
+        break;
+    case ORIGIN_RESTORE:
+        buffer_append_string(query, "restore=");
         break;
     default:
         break;
@@ -174,6 +178,15 @@ static void ask_copy(struct s3_origin *s3, const struct origin_request *r, struc
     add_making(s3, fields);
 }
 
+static void ask_restore(const struct origin_request *r, struct fetch_message *m, struct buffer *fields)
+{
+    m->method = FETCH_METHOD_POST;
+    s3_restore_body(r->days, r->tier, &m->body);
+    m->payload = buffer_text(&m->body);
+    add_field(fields, "content-type", TEXT("application/xml"));
+    add_md5(fields, m->payload);
+}
+
 void s3_write_ask(struct s3_origin *s3, struct origin_flight *flight, struct fetch_message *m, struct buffer *fields)
 {
     const struct origin_request *r = flight->request;
@@ -197,6 +210,9 @@ void s3_write_ask(struct s3_origin *s3, struct origin_flight *flight, struct fet
         break;
     case ORIGIN_COPY:
         ask_copy(s3, r, m, fields);
+        break;
+    case ORIGIN_RESTORE:
+        ask_restore(r, m, fields);
         break;
     case ORIGIN_DELETE:
         if (!s3->has_no_conditions)
@@ -310,6 +326,9 @@ enum fetch_verdict s3_wrote(struct origin_flight *flight, const struct fetch_hea
     case ORIGIN_FINISH:
     case ORIGIN_COPY:
         return judge_hidden(flight, h);
+    case ORIGIN_RESTORE: // 202: it was begun. 200: there is a copy already, kept for longer now
+        flight->answer.nearline = h->status == 202 ? ORIGIN_NEARLINE_COMING : ORIGIN_NEARLINE_RESTORED;
+        return FETCH_END;
     default:
         return FETCH_END;
     }

@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "cache/fetcher_head.h"
 #include "cache/origin/listing.h"
+#include "cache/origin/s3_restore.h"
 
 #define WIRE_SKIP_BYTES_MAX ((uint64_t)8 << 20) // read and thrown away, where a server knows no ranges
 #define WIRE_REDIRECTS_MAX 5
@@ -159,6 +160,8 @@ static void wire_read_attributes(struct origin_flight *flight, const struct fetc
     answer_set(flight, &a->storage_class, fetch_head_get(h, "x-amz-storage-class"));
     answer_set(flight, &a->content_type, fetch_head_get(h, "content-type"));
     wire_read_checksum(flight, h);
+    a->nearline = s3_restore_read(a->storage_class, fetch_head_get(h, "x-amz-archive-status"),
+                                  fetch_head_get(h, "x-amz-restore"), &a->restored_until_unix_ns);
     if (flight->request->verb == ORIGIN_HEAD)
         wire_read_metadata(flight, h);
 }

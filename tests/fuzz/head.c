@@ -7,8 +7,19 @@
 #include "base/log.h"
 #include "cache/fetcher_head.h"
 #include "cache/fetcher_url.h"
+#include "cache/origin/s3_restore.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void read_restore(struct text value)
+{
+    bool is_ongoing = true;
+    int64_t until = 1;
+    enum origin_nearline said = s3_restore_read(TEXT("GLACIER"), TEXT(""), value, &until);
+    check(said != ORIGIN_NEARLINE_UNSAID && (said == ORIGIN_NEARLINE_RESTORED || until == ORIGIN_TIME_UNKNOWN));
+    bool is_said = s3_restore_parse(value, &is_ongoing, &until);
+    check(is_said == (said != ORIGIN_NEARLINE_AWAY) && (!is_said || is_ongoing == (said == ORIGIN_NEARLINE_COMING)));
+}
 
 static void read_all(const struct fetch_head *h)
 {
@@ -22,6 +33,7 @@ static void read_all(const struct fetch_head *h)
         check(fetch_head_get(h, copy.data).data != NULL);
         check(fetch_head_integer(h, copy.data) >= -1);
         fetch_head_date(h, copy.data);
+        read_restore(value);
     }
     if (fetch_head_range(h, &range) == 0 && range.first >= 0)
         check(range.last >= range.first && (range.size_bytes < 0 || range.last < range.size_bytes));
