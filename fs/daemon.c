@@ -183,6 +183,8 @@ static int bytes_open(struct daemon *d, char **ret_why)
     c.folder_bytes = (uint64_t)o->folder_ahead_bytes;
     c.flights = o->connections;
     c.limit_ns = o->timeout_ns;
+    c.recalls = o->recall_limit;
+    c.recall_wait_ns = o->recall_wait_ns;
     d->fs.cache = cache_new(&c);
     buffer_clear(&folder);
     buffer_format(&folder, "%s/uploads", o->cache_dir);

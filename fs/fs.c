@@ -143,6 +143,7 @@ static void handle_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t offs
 {
     OP_OR_RETURN(op, req, node);
     op.fh = fi->fh;
+    op.flags = fi->flags;
     op.size_bytes = size;
     op.offset = offset;
     op.fills_pages = !fi->lock_owner; // read(2) has one

@@ -99,6 +99,7 @@ struct op {
     bool was_provisioned; // of a look-up: it has been tried to make what is looked for
     bool has_left;       // of entries: the kernel is to keep them no longer than
     int64_t left_ns;
+    uint8_t recalls;     // of a read: times that its bytes turned out to be nearline
     bool is_passing;     // of an entry: the name may be gone at any time, the kernel is to keep it for none
     bool is_statx;       // getattr, answered by fs_reply_stat
     struct op_lock lock;

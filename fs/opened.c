@@ -18,6 +18,7 @@
 #include "base/log.h"
 #include "base/metric.h"
 #include "cache/origin/origin.h"
+#include "fs/recall.h"
 #include "fs/space/space.h"
 
 void opened_release(struct opened *o)
@@ -43,6 +44,9 @@ int opened_cached(struct op *op, const struct object *object, struct opened *ret
 {
     struct opened o = {.fd = -1};
     struct cache_attr attr;
+    // Nearline, where all of it is needed to open it: that is decided when it is missing again.
+    if (op->source_error == -EAGAIN)
+        op->source_error = 0;
     if (op->source_error) { // what was waited for could not be had: this object's open decides what that means
         int error = op->source_error;
         op->source_error = 0;
@@ -263,14 +267,27 @@ static int read_failed(int error, int fd, const char *why)
     return error == -EIO || error == -EBADMSG ? -EREMOTEIO : error;
 }
 
+// What is nearline is asked for, and read when it is back.
+static int object_view(struct op *op, struct cached *cached, struct cached_view *ret_view)
+{
+    size_t size = op->size_bytes < CACHED_READ_MAX ? op->size_bytes : CACHED_READ_MAX;
+    int error = op->source_error;
+    op->source = &op_cache;
+    op->takes_errors = true;
+    if (error && error != -EAGAIN)
+        return error;
+    int r = error ? error : cached_read(cached, op->offset, size, ret_view, &op->cache_want);
+    if (r != -EAGAIN)
+        return r;
+    r = recall_for_reader(op, cached);
+    return r == 0 ? cached_read(cached, op->offset, size, ret_view, &op->cache_want) : r;
+}
+
 // Bytes of an object: from the cache's memory to the kernel.
 static int object_read(struct op *op, struct cached *cached)
 {
     struct cached_view view;
-    size_t size = op->size_bytes < CACHED_READ_MAX ? op->size_bytes : CACHED_READ_MAX;
-    op->source = &op_cache;
-    op->takes_errors = false;
-    int r = cached_read(cached, op->offset, size, &view, &op->cache_want);
+    int r = object_view(op, cached, &view);
     if (r == -ESTALE)
         state_set_stale(op->fs->state, op->node);
     if (r < 0)

@@ -40,6 +40,10 @@ struct space_options {
     bool renames;
     char *storage_class, *encryption, *encryption_key;
     bool pays_requests;
+    // What becomes of nearline objects
+    unsigned recall;       // enum space_recall
+    unsigned recall_tier;  // enum origin_tier
+    uint32_t recall_days;
     // Of home and group spaces: what appears when it is looked for
     char *provision;       // whose: numbers, ranges.h; NULL: nobody's
     char *skeleton;        // what a new home is filled from
@@ -48,6 +52,7 @@ struct space_options {
 };
 
 enum space_write { WRITE_OFF, WRITE_NEW, WRITE_REPLACE }; // of an S3 space
+enum space_recall { SPACE_RECALL_OFF, SPACE_RECALL_EXPLICIT, SPACE_RECALL_READ };
 enum addressing { ADDRESSING_AUTO, ADDRESSING_PATH, ADDRESSING_VIRTUAL };
 
 struct options {
@@ -81,6 +86,8 @@ struct options {
     int64_t memory_bytes, readahead_bytes, folder_ahead_bytes;
     int64_t upload_memory_bytes, upload_part_bytes;
     uint32_t connections, fetcher_count;
+    int64_t recall_wait_ns;   // how long a reader waits for what is nearline
+    uint32_t recall_limit;    // so many are brought back at once because they were read
     char *repository_index;   // or NULL
     char *repositories;       // or NULL
     int64_t timeout_ns;       // the limit of any wait

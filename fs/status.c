@@ -13,6 +13,7 @@
 #include "cache/fetcher.h"
 #include "config.h"
 #include "fs/daemon.h"
+#include "fs/recall.h"
 #include "fs/space/space.h"
 #include "fs/verb_cache.h"
 #include "fs/verb_home.h"
@@ -187,6 +188,7 @@ const struct control_verb status_verbs[] = {
     {"explain", CONTROL_ANYONE, "what an entry of a folder is, or why it isn't there", NULL, verb_explain},
     {"url", CONTROL_ANYONE, "a URL by which anybody can read the object behind a file, or make one", NULL, verb_url},
     {"warm", CONTROL_ANYONE, "brings a file into the cache", NULL, verb_warm},
+    {"recall", CONTROL_ANYONE, "asks for a file that is nearline, or tells how far that is", NULL, verb_recall},
     {"evict", CONTROL_ADMIN, "forgets what is kept of a file", NULL, verb_evict},
     {"cache-stats", CONTROL_ADMIN, "what is kept of objects, and what is on its way", verb_cache_stats, NULL},
     {"cache-list", CONTROL_ADMIN, "the objects that are kept", verb_cache_list, NULL},

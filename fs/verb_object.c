@@ -93,8 +93,7 @@ static void put_progress(const struct cache_attr *attr, struct doc *reply)
     doc_put_bool(reply, "is_pinned", attr->is_pinned);
 }
 
-// Who has pinned takes room from everybody until an administrator evicts it.
-static bool may_pin(const struct op *op)
+bool verb_is_from_administrator(const struct op *op)
 {
     uid_t uid = fuse_req_ctx(op->req)->uid;
     return uid == 0 || uid == geteuid();
@@ -110,7 +109,8 @@ int verb_warm(struct op *op, const struct doc *request, struct doc *reply)
     bool pin = doc_bool(doc_get(request, "pin"), false);
     if (!state_get_file(op->fs->state, op->node, &n))
         return refuse(reply, -EISDIR, "that is no file");
-    if (pin && !may_pin(op))
+    // Who has pinned takes room from everybody until an administrator evicts it.
+    if (pin && !verb_is_from_administrator(op))
         return refuse(reply, -EPERM, "only root, or who mounted it, may pin");
     if (!fs_local_get(op->fs, op->fh, &local) || !local.cached) {
         attr = (struct cache_attr){.size_bytes = n.size_bytes, .present_bytes = (uint64_t)n.size_bytes, .is_complete = true};
@@ -122,6 +122,8 @@ int verb_warm(struct op *op, const struct doc *request, struct doc *reply)
     cache_want_release(&want);
     if (r == -EDQUOT)
         return refuse(reply, r, pin ? "more than may be pinned (cache_pinned)" : "more than the cache may hold (cache_size)");
+    if (r == -EAGAIN)
+        return refuse(reply, r, "it is nearline: butlerfsctl recall brings it back");
     if (r < 0 && r != -EINPROGRESS)
         return r;
     cached_attr(local.cached, &attr);

@@ -5,6 +5,7 @@
 #include "base/doc.h"
 #include "fs/op.h"
 
+bool verb_is_from_administrator(const struct op *op); // root, or who mounted
 // {"expires_s"}: a presigned URL.
 int verb_url(struct op *op, const struct doc *request, struct doc *reply);
 // {"pin"}: brings in what the caller has open, as long as he has; tells how far it is.

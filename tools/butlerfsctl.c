@@ -216,6 +216,12 @@ static const struct command commands[] = {
      "between). What is there is not fetched again: run it again to go on.\n"
      "--pin: it then stays until it is evicted.",
      0, false, NULL, warm_run},
+    {"recall", "[PATH...] [--days N] [--wait] [--quiet] [-0]",
+     "Asks for what is nearline (GLACIER and the like) of files, and of all files in folders:\n"
+     "for copies that can be read, kept for N days (default: the option recall_days). It costs.\n"
+     "Names as for warm. --wait: until all can be read, which may take hours; interrupting it\n"
+     "leaves what was asked for as it is, and running it again goes on.",
+     0, false, NULL, recall_run},
     {"evict", "PATH...",
      "Forgets what the cache keeps of files, pinned or not. For root and who mounted it.",
      0, false, NULL, evict_run},

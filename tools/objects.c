@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// objects: url, evict and cache; warm has a file of its own.
+// objects: url, evict and cache; warm and recall have files of their own.
 #include "tools/objects.h"
 
 #include <fcntl.h>

@@ -190,6 +190,18 @@ static void put_space(const struct doc *space, struct buffer *to)
     put_number(space, "silent_for_s", " s\n", to);
 }
 
+static void put_recalls(const struct doc *s, struct buffer *to)
+{
+    int64_t recalls = doc_integer(doc_path(s, "counters.recalls"), 0);
+    if (recalls == 0)
+        return;
+    buffer_append_string(to, "  recalls    ");
+    print_count(recalls, to);
+    buffer_append_string(to, " nearline objects are being brought back, ");
+    put_number(s, "cache.recalls.for_readers", " of ", to);
+    put_number(s, "cache.recalls.for_readers_limit", " because they were read\n", to);
+}
+
 void print_explanation(const struct doc *answer, struct buffer *to)
 {
     const struct doc *sentences = doc_get(answer, "sentences");
@@ -209,6 +221,7 @@ void print_status(const struct doc *status, struct buffer *to)
     put_modes(status, to);
     put_counters(status, to);
     put_catalogue(status, to);
+    put_recalls(status, to);
     buffer_append_string(to, "spaces\n");
     for (size_t i = 0; i < doc_count(spaces); i++)
         put_space(doc_item(spaces, i), to);

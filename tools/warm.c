@@ -4,7 +4,6 @@
 // not fetched again, so that running it again goes on. Where somebody looks on, all of it is counted first.
 #include <errno.h>
 #include <fcntl.h>
-#include <fts.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <sys/stat.h>
@@ -14,6 +13,7 @@
 #include "fs/why.h"
 #include "tools/ask.h"
 #include "tools/objects.h"
+#include "tools/paths.h"
 #include "tools/progress.h"
 
 #define AT_ONCE 8
@@ -124,8 +124,9 @@ static void warm_file(struct warm *w, const char *path)
     look(w, f);
 }
 
-static void warm_one(struct warm *w, const char *path, const struct stat *st)
+static void warm_one(const char *path, const struct stat *st, void *context)
 {
+    struct warm *w = context;
     if (!w->is_counting) {
         warm_file(w, path);
         return;
@@ -134,61 +135,32 @@ static void warm_one(struct warm *w, const char *path, const struct stat *st)
     w->progress.all_bytes += st ? st->st_size : 0;
 }
 
-static void warm_path(struct warm *w, const char *path)
+static void warm_trouble(const char *path, int error, void *context)
 {
-    struct stat st;
-    bool is_there = stat(path, &st) == 0;
-    if (!is_there || !S_ISDIR(st.st_mode)) {
-        warm_one(w, path, is_there ? &st : NULL);
-        return;
-    }
-    cleanup(cleanup_free) char *copy = memory_copy(path, strlen(path));
-    char *roots[] = {copy, NULL};
-    FTS *tree = fts_open(roots, FTS_PHYSICAL | FTS_NOCHDIR, NULL);
-    for (FTSENT *e; tree && (e = fts_read(tree));)
-        if (e->fts_info == FTS_F)
-            warm_one(w, e->fts_path, e->fts_statp);
-        else if (!w->is_counting && (e->fts_info == FTS_DNR || e->fts_info == FTS_ERR || e->fts_info == FTS_NS))
-            complain(w, e->fts_path, strerror(e->fts_errno));
-    if (tree)
-        fts_close(tree);
+    struct warm *w = context;
+    if (!w->is_counting)
+        complain(w, path, strerror(error));
 }
 
-static void warm_list(struct warm *w, int delimiter)
+static void warm_listed(const char *name, void *context)
 {
-    cleanup(cleanup_free) char *line = NULL;
-    size_t room = 0;
-    for (ssize_t n; (n = getdelim(&line, &room, delimiter, stdin)) > 0;) {
-        if (line[n - 1] == delimiter)
-            line[n - 1] = 0;
-        if (line[0] && w->is_counting)
-            buffer_append(&w->names, line, strlen(line) + 1);
-        if (line[0])
-            warm_path(w, line);
-    }
-}
-
-static void warm_names(struct warm *w, char **paths, int count, int delimiter)
-{
-    for (int i = 0; i < count; i++)
-        if (strcmp(paths[i], "-") == 0)
-            warm_list(w, delimiter);
-        else
-            warm_path(w, paths[i]);
-    if (count == 0)
-        warm_list(w, delimiter);
+    struct warm *w = context;
+    if (w->is_counting)
+        buffer_append(&w->names, name, strlen(name) + 1);
 }
 
 // Twice, if it is counted before: names that were read once are kept.
 static void warm_all(struct warm *w, char **paths, int count, int delimiter)
 {
+    const struct paths all = {
+        .delimiter = delimiter, .context = w, .file = warm_one, .trouble = warm_trouble, .listed = warm_listed};
     w->is_counting = w->progress.is_terminal && !w->progress.is_quiet;
     if (w->is_counting)
-        warm_names(w, paths, count, delimiter);
+        paths_each(&all, paths, count);
     w->is_counting = false;
-    warm_names(w, paths, count, delimiter); // standard input is at its end then
+    paths_each(&all, paths, count); // standard input is at its end then
     for (size_t at = 0; at < w->names.size_bytes; at += strlen(w->names.data + at) + 1)
-        warm_path(w, w->names.data + at);
+        paths_below(&all, w->names.data + at);
     buffer_release(&w->names);
 }
 

@@ -56,6 +56,8 @@ class _Server(ThreadingHTTPServer):
 
 
 class FakeS3:
+    handler: type[_Handler]
+
     def __init__(self, objects: dict[bytes, bytes] | None = None) -> None:
         self.lock = threading.Lock()  # of what follows
         self.only = {key: Stored(data) for key, data in objects.items()} if objects is not None else None
@@ -63,7 +65,7 @@ class FakeS3:
         self.uploads: dict[str, Begun] = {}
         self.numbers = count(1)
         self.key, self.secret = s3server.KEY, s3server.SECRET
-        self.server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"owner": self}))
+        self.server = _Server(("127.0.0.1", 0), type("Handler", (self.handler,), {"owner": self}))
         self.port = self.server.server_address[1]
         self.url = self.endpoint = f"http://127.0.0.1:{self.port}"
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
@@ -179,6 +181,10 @@ class _Handler(BaseHTTPRequestHandler):
             raise Refused(404, "NoSuchKey")
         return found
 
+    def _more_fields(self) -> dict[str, str]:
+        """What else is said of an object that is there."""
+        return {}
+
     def _get_object(self) -> None:
         found = self._object()
         if self.headers.get("If-Match", found.etag) != found.etag:
@@ -187,7 +193,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(304, ETag=found.etag)
             return
         data = found.data
-        fields = {"ETag": found.etag, "Last_Modified": formatdate(found.at, usegmt=True), **found.fields}
+        fields = {"ETag": found.etag, "Last_Modified": formatdate(found.at, usegmt=True), **found.fields, **self._more_fields()}
         asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         if self.headers.get("x-amz-checksum-mode") != "ENABLED" or asked:
             fields = {k: v for k, v in fields.items() if not k.startswith("x-amz-checksum")}
@@ -348,3 +354,6 @@ class _Handler(BaseHTTPRequestHandler):
                     raise Refused(412, "PreconditionFailed")
                 self.owner.bucket(self.bucket).pop(self.key, None)
         self._answer(204)
+
+
+FakeS3.handler = _Handler

@@ -70,6 +70,7 @@ uint64_t butler_node(struct op *op, uint64_t parent, const struct entry *e, stru
 struct asking {
     struct caller caller;
     bool is_granted;
+    bool passes_nearline; // -EREMCHG of what would have to be recalled: another replica may be at hand
 };
 // One file of a dataset. 0 with *ret_opened; -EINPROGRESS; -errno: this replica can't be had, why is
 // appended to *why.

@@ -62,7 +62,7 @@ static void put_artifact(struct op *op, const struct dataset_file *f, struct doc
 static int try_replica(struct op *op, const struct dataset_file *f, struct doc *map, struct account *a)
 {
     const struct fuse_ctx *ctx = fuse_req_ctx(op->req);
-    struct asking asking = {.caller = {ctx->uid, ctx->gid, ctx->pid}};
+    struct asking asking = {.caller = {ctx->uid, ctx->gid, ctx->pid}, .passes_nearline = true};
     struct opened opened = {.fd = -1};
     BUFFER_CLEANUP why = {0};
     int r = butler_replica_try(op, f, &asking, &opened, &why);
@@ -71,7 +71,7 @@ static int try_replica(struct op *op, const struct dataset_file *f, struct doc *
     doc_put_bool(map, "can_read", r == 0);
     if (r < 0) {
         doc_put(map, "why", doc_new_text(buffer_text(&why)));
-        doc_put_text(map, "errno", strerrorname_np(-r));
+        doc_put_text(map, "errno", strerrorname_np(r == -EREMCHG ? EAGAIN : -r));
         account_say(a, "It can't be read: %s.", buffer_text(&why).data);
         return 0;
     }

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/metric.h"
 #include "fs/opened.h"
+#include "fs/recall.h"
 #include "fs/space/butler/butler.h"
 #include "meta/artifact.h"
 
@@ -61,12 +62,21 @@ static int artifact_try(struct op *op, const struct artifact *artifact, const st
     return r;
 }
 
+static int bring_archive(struct op *op, struct cached *cached)
+{
+    int r = cached_warm(cached, false, &op->cache_want);
+    if (r != -EAGAIN)
+        return r;
+    r = recall_for_reader(op, cached);
+    return r == 0 ? cached_warm(cached, false, &op->cache_want) : r;
+}
+
 // A member of an archive that is all in the cache, by its file there.
 static int remote_member(struct op *op, struct text name, struct opened *o, const char **ret_why)
 {
     struct stat st;
     if (!o->can_pass) {
-        int r = cached_warm(o->cached, false, &op->cache_want);
+        int r = bring_archive(op, o->cached);
         opened_release(o);
         if (r == 0) {
             *ret_why = "its archive can't be kept in the cache as a whole";
@@ -85,7 +95,8 @@ static int remote_member(struct op *op, struct text name, struct opened *o, cons
     return r;
 }
 
-static int remote_open(struct op *op, const struct dataset_file *file, struct opened *o, struct buffer *why)
+static int remote_open(struct op *op, const struct dataset_file *file, bool passes_nearline, struct opened *o,
+                       struct buffer *why)
 {
     struct object object;
     BUFFER_CLEANUP key = {0}, checksum = {0}, member = {0};
@@ -94,6 +105,11 @@ static int remote_open(struct op *op, const struct dataset_file *file, struct op
     int r = butler_object(butler_of(op), file, &key, &checksum, &object, &member, &text);
     if (r == 0)
         r = opened_cached(op, &object, o, &reason);
+    if (r == 0 && passes_nearline && cached_is_nearline(o->cached)) {
+        opened_release(o);
+        text = "it is nearline";
+        r = -EREMCHG;
+    }
     if (r == 0 && member.size_bytes)
         r = remote_member(op, buffer_text(&member), o, &text);
     if (r < 0)
@@ -119,7 +135,7 @@ int butler_replica_try(struct op *op, const struct dataset_file *file, const str
     } else if (r == 0 && artifact.scheme == ARTIFACT_FILE) {
         r = artifact_try(op, &artifact, asking, &o, &text);
     } else if (r == 0) {
-        r = remote_open(op, file, &o, why);
+        r = remote_open(op, file, asking->passes_nearline, &o, why);
         text = "";
     }
     if (r == 0)
@@ -135,17 +151,18 @@ static int replica_open(struct op *op, const struct dataset_file *file, const st
 {
     BUFFER_CLEANUP why = {0};
     int r = butler_replica_try(op, file, asking, ret_opened, &why);
-    if (r < 0 && r != -EINPROGRESS) // the caller's rights are his affair, everything else the administrator's
+    if (r < 0 && r != -EINPROGRESS && r != -EREMCHG) // the caller's rights are his affair, everything else the administrator's
         log_write(r == -EACCES ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN, "artifact %.*s of %s: %s (%s)",
                   (int)file->path.size_bytes, file->path.data, datastore_of(op, file)->root, strerror(-r),
                   why.data ? why.data : "no reason was given");
     return r;
 }
 
-// The first replica that opens, in datastore order; if none does: EACCES if one was refused to this
-// caller, ETIMEDOUT if one's origin did not answer, else EREMOTEIO.
-static int dataset_open(struct op *op, const struct dataset *d, uint64_t component,
-                        const struct asking *asking, struct opened *ret_opened)
+// The first replica that opens, in datastore order, those that are nearline last; if none does: EACCES if one was refused to
+// this caller, EAGAIN if one must be recalled to be opened, ETIMEDOUT if one's origin did not answer, else EREMOTEIO.
+// -EREMCHG: some were passed by, as they are nearline.
+static int replicas_open(struct op *op, const struct dataset *d, uint64_t component,
+                         const struct asking *asking, struct opened *ret_opened)
 {
     int worst = -EREMOTEIO;
     for (uint32_t i = 0; i < d->file_count; i++) {
@@ -154,13 +171,24 @@ static int dataset_open(struct op *op, const struct dataset *d, uint64_t compone
         int r = replica_open(op, &d->files[i], asking, ret_opened);
         if (r == 0 || r == -EINPROGRESS || r == -EMFILE || r == -ENFILE)
             return r;
-        if (r == -EACCES || (r == -ETIMEDOUT && worst == -EREMOTEIO))
-            worst = r;
+        if (r == -EACCES || r == -EAGAIN || r == -EREMCHG || (r == -ETIMEDOUT && worst == -EREMOTEIO))
+            worst = worst == -EREMCHG ? worst : r;
     }
-    if (worst == -EREMOTEIO)
+    return worst;
+}
+
+static int dataset_open(struct op *op, const struct dataset *d, uint64_t component,
+                        const struct asking *asking, struct opened *ret_opened)
+{
+    struct asking first = *asking;
+    first.passes_nearline = true;
+    int r = replicas_open(op, d, component, &first, ret_opened);
+    if (r == -EREMCHG)
+        r = replicas_open(op, d, component, asking, ret_opened);
+    if (r == -EREMOTEIO)
         log_error("%.*s: no replica of this dataset could be opened", (int)d->type.size_bytes,
                   d->type.data);
-    return worst;
+    return r;
 }
 
 static int artifact_open(struct op *op, const struct file_node *n, const struct asking *asking,

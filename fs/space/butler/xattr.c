@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "base/clock.h"
+#include "fs/recall.h"
 #include "fs/space/butler/butler.h"
 #include "fs/xattr.h"
 #include "meta/name.h"
@@ -80,25 +81,25 @@ static void checksum_xattr(const struct dataset_file *f, struct xattrs *x)
 }
 
 // Where its bytes are. A local artifact is where it is; nothing of it is kept.
-static void place_xattrs(struct op *op, const struct dataset_file *f, struct xattrs *x)
+static int place_xattrs(struct op *op, const struct dataset_file *f, struct xattrs *x)
 {
     struct object object;
     struct cache_attr attr;
     const char *why;
     BUFFER_CLEANUP key = {0}, checksum = {0}, member = {0}, percent = {0};
     if (!xattr_is_wanted(x, "cached") && !xattr_is_wanted(x, "locality"))
-        return;
+        return 0;
     if (butler_object(butler_of(op), f, &key, &checksum, &object, &member, &why) < 0) {
         xattr_add(x, "locality", TEXT("online"));
-        return;
+        return 0;
     }
     bool is_there = cache_peek(op->fs->cache, &object, &attr) == 0 && attr.size_bytes > 0;
     buffer_format(&percent, "%u", is_there ? (unsigned)(attr.present_bytes * 100 / (uint64_t)attr.size_bytes) : 0);
     xattr_add(x, "cached", buffer_text(&percent));
-    xattr_add(x, "locality", is_there && attr.is_complete ? TEXT("cached") : TEXT("online"));
+    return recall_add_locality(op, &object, x);
 }
 
-static void dataset_xattrs(struct op *op, const struct dataset *d, const struct file_node *n, struct xattrs *x)
+static int dataset_xattrs(struct op *op, const struct dataset *d, const struct file_node *n, struct xattrs *x)
 {
     char uuid[UUID_TEXT_BYTES], date[CLOCK_ISO_BYTES];
     uuid_format(&d->uuid, uuid);
@@ -118,9 +119,9 @@ static void dataset_xattrs(struct op *op, const struct dataset *d, const struct 
             xattr_add(x, "component", f->component);
         size_xattr(f, n, x);
         checksum_xattr(f, x);
-        place_xattrs(op, f, x);
-        break;
+        return place_xattrs(op, f, x);
     }
+    return 0;
 }
 
 static int data_id_xattr(struct op *op, const struct uuid *uuid, struct xattrs *x)
@@ -144,9 +145,9 @@ static int file_collect(struct op *op, const struct file_node *n, struct xattrs 
     if (r < 0)
         return r;
     struct uuid uuid = d->uuid;
-    dataset_xattrs(op, d, n, x);
+    r = dataset_xattrs(op, d, n, x);
     dataset_free(d);
-    return data_id_xattr(op, &uuid, x);
+    return r < 0 ? r : data_id_xattr(op, &uuid, x);
 }
 
 // ---- verbs ----------------------------------------------------------------------------------

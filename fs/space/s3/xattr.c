@@ -3,6 +3,7 @@
 // and only when it is wanted.
 #include <errno.h>
 
+#include "fs/recall.h"
 #include "fs/space/s3/s3.h"
 #include "fs/xattr.h"
 
@@ -59,14 +60,16 @@ static int object_collect(struct op *op, const struct file_node *n, struct xattr
     s3_space_object(s3_space_of(op), &place, &e, &key, &object);
     bool is_listed = text_equal(x->wanted, TEXT("etag")) && e.etag[0];
     bool is_version = text_equal(x->wanted, TEXT("version_id")) && e.version.size_bytes;
+    bool is_here = text_equal(x->wanted, TEXT("cached")) || text_equal(x->wanted, TEXT("locality"));
     if (is_listed)
         xattr_add(x, "etag", text_of(e.etag));
-    else if (!is_version && !text_equal(x->wanted, TEXT("cached")))
+    else if (!is_version && !is_here)
         r = bucket_head(&place, &e, &map, &op->bucket_want);
     if (r == 0) {
         head_xattrs(map, x);
         version_xattr(&e, map, x);
         percent_xattr(op, &object, x);
+        r = recall_add_locality(op, &object, x);
     }
     bucket_place_release(&place);
     return r == -ENOENT ? -ESTALE : r;
