@@ -238,6 +238,44 @@ static void an_object_that_is_open_in_an_older_version_gives_way_to_a_new_node(v
     state_close(s);
 }
 
+static void what_was_replaced_leaves_nobody_at_a_node_of_what_was_before(void **state)
+{
+    struct state *s = open_state(*(int *)*state);
+    struct file_key k = key_of(1); // as object_of has it
+    struct file_node n;
+    uint64_t fh;
+    state_root(s, 0, 1);
+    assert_int_equal(state_replaced(s, &k, 3, 4, 8), 0);
+    uint64_t file = object_of(s, STATE_ROOT, TEXT("a"), 7);
+    assert_int_equal(state_replaced(s, &k, 3, 4, 7), 0); // it is that one
+    assert_int_equal(state_replaced(s, &k, 3, 4, 8), file);
+    assert_true(state_get_file(s, file, &n) && n.size_bytes == 3 && n.artifact == 8);
+    assert_int_equal(state_open_handle(s, HANDLE_FILE, file, 1, open_cached, NULL, &fh), 0);
+    assert_int_equal(state_replaced(s, &k, 5, 6, 9), file);
+    assert_true(state_get_file(s, file, &n) && n.size_bytes == 3 && n.is_stale); // whoever reads it goes on
+    assert_int_not_equal(object_of(s, STATE_ROOT, TEXT("a"), 9), file);
+    state_close(s);
+}
+
+static void a_folder_that_was_removed_is_another_node_when_it_is_there_again(void **state)
+{
+    struct state *s = open_state(*(int *)*state);
+    state_root(s, 0, 1);
+    uint64_t removed = state_named(s, STATE_ROOT, TEXT("d"), NODE_FOLDER, 0);
+    state_leave_named(s, STATE_ROOT, TEXT("d"));
+    state_leave_named(s, STATE_ROOT, TEXT("d")); // there is none
+    uint64_t made = state_named(s, STATE_ROOT, TEXT("d"), NODE_FOLDER, 0);
+    assert_int_not_equal(made, removed);
+    assert_int_equal(state_kind(s, removed), NODE_FOLDER);
+    state_close(s);
+    s = open_state(*(int *)*state); // a take-over
+    assert_int_equal(state_named(s, STATE_ROOT, TEXT("d"), NODE_FOLDER, 0), made);
+    state_forget(s, removed, 1);
+    assert_int_equal(state_kind(s, removed), NODE_FREE);
+    assert_int_equal(state_named(s, STATE_ROOT, TEXT("d"), NODE_FOLDER, 0), made);
+    state_close(s);
+}
+
 static void a_folder_and_an_object_of_one_name_do_not_free_each_other(void **state)
 {
     struct state *s = open_state(*(int *)*state);
@@ -463,6 +501,8 @@ int main(void)
         T(a_stale_file_node_gives_way_to_a_new_one),
         T(an_object_says_what_it_is_called_as_long_as_it_is_known),
         T(an_object_that_is_open_in_an_older_version_gives_way_to_a_new_node),
+        T(what_was_replaced_leaves_nobody_at_a_node_of_what_was_before),
+        T(a_folder_that_was_removed_is_another_node_when_it_is_there_again),
         T(a_folder_and_an_object_of_one_name_do_not_free_each_other),
         T(a_request_in_work_at_two_crashes_is_known),
         T(a_million_files_are_made_found_and_forgotten),
