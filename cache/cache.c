@@ -92,6 +92,8 @@ static void cancel_everything(struct cache *c)
             continue;
         lock_acquire(&e->lock);
         e->wanted_bytes = 0;
+        if (e->asking)
+            e->asking->is_of_whole = false; // nobody will compare any more
         flights_review(e, &gone);
         lock_release(&e->lock);
         flights_free_gone(&gone);
