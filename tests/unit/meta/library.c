@@ -264,7 +264,7 @@ static void *open_listing(void *path)
 
 static void a_folder_that_is_read_with_its_whole_set_leaves_a_librarian_for_the_short_ones(void **state)
 {
-    char *paths[] = {CALEXP "day_obs=20240101/visit=10", CALEXP "day_obs=20240102/visit=20"};
+    const char *paths[] = {CALEXP "day_obs=20240101/visit=10", CALEXP "day_obs=20240102/visit=20"};
     static struct registry_ops ops;
     pthread_t threads[2];
     repository_close(repo);
@@ -276,7 +276,7 @@ static void a_folder_that_is_read_with_its_whole_set_leaves_a_librarian_for_the_
     atomic_store(&folders_asked, 0);
     gate_set(1);
     for (int i = 0; i < 2; i++)
-        assert_int_equal(pthread_create(&threads[i], NULL, open_listing, paths[i]), 0);
+        assert_int_equal(pthread_create(&threads[i], NULL, open_listing, (void *)paths[i]), 0);
     gate_await(1);
     while (atomic_load(&folders_asked) < 2)
         usleep(100);

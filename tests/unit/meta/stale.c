@@ -226,13 +226,13 @@ static void what_was_compared_too_early_counts_for_a_while_only(void **state)
 
 static void a_chain_s_members_are_compared_exactly_or_read(void **state)
 {
-    const char *folder = "collections/chain/calexp/instrument=Cam/day_obs=20240101/visit=11";
+    const char *visit = "collections/chain/calexp/instrument=Cam/day_obs=20240101/visit=11";
     copy_datasets();
-    assert_lists(folder, "calexp_Cam_11_1.fits/");
+    assert_lists(visit, "calexp_Cam_11_1.fits/");
     let_change(&unchanged);
-    assert_lists(folder, "calexp_Cam_11_1.fits/");
+    assert_lists(visit, "calexp_Cam_11_1.fits/");
     let_change(&after);
-    assert_lists(folder, "");
+    assert_lists(visit, "");
     assert_lists("collections/chain/calexp/instrument=Cam/day_obs=20240102/visit=20", NEW);
 }
 
