@@ -176,7 +176,7 @@ class Model:
             assert said[1] in errors, f"{what}: {errno.errorcode[said[1]]}, may be {errors}"
             outcomes = [before]
         # The kernel may keep it in mind for a while that its folder was removed.
-        is_seen = name not in self.shadowed and ("/" not in name or self.truth.now(name.split("/")[0]))
+        is_seen = name not in self.shadowed and not self.parent_may_be_missing(name)
         self.observe(outcomes, tops, (name, *tops) if said[0] == "ok" and is_seen else (), what)
 
     def do_write(self, hand: int, name: str) -> Any:
