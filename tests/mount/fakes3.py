@@ -213,13 +213,18 @@ class _Handler(BaseHTTPRequestHandler):
         with self.owner.lock:
             keys, prefixes, more = self.owner.page(self.bucket, asked.get("prefix", b""), asked.get("delimiter", b""), after, most)
             objects = [(key, self.owner.bucket(self.bucket)[key]) for key in keys]
-        lines = ["<EncodingType>url</EncodingType>", f"<IsTruncated>{str(bool(more)).lower()}</IsTruncated>"]
+        is_quoted = asked.get("encoding-type") == b"url"
+
+        def named(key: bytes) -> str:
+            return quote(key, safe="") if is_quoted else escape(key.decode())
+
+        lines = ["<EncodingType>url</EncodingType>" if is_quoted else "", f"<IsTruncated>{str(bool(more)).lower()}</IsTruncated>"]
         if more:
             lines.append(f"<NextContinuationToken>{quote(more, safe='')}</NextContinuationToken>")
         for key, found in objects:
-            lines.append(f"<Contents><Key>{quote(key, safe='')}</Key><LastModified>{_when(found.at)}</LastModified>"
+            lines.append(f"<Contents><Key>{named(key)}</Key><LastModified>{_when(found.at)}</LastModified>"
                          f"<ETag>{found.etag.replace(chr(34), '&quot;')}</ETag><Size>{len(found.data)}</Size></Contents>")  # fmt: skip
-        lines += [f"<CommonPrefixes><Prefix>{quote(p, safe='')}</Prefix></CommonPrefixes>" for p in prefixes]
+        lines += [f"<CommonPrefixes><Prefix>{named(p)}</Prefix></CommonPrefixes>" for p in prefixes]
         self._xml("ListBucketResult", "".join(lines))
 
     def _list_uploads(self) -> None:
