@@ -10,8 +10,9 @@ void folder_close(struct op *op, uint64_t fh, folder_unpin *unpin)
 {
     struct handle was;
     struct local_handle local;
-    if (state_close_handle(op->fs->state, fh, &was, NULL, NULL) && fs_local_take(op->fs, fh, &local) &&
-        local.has_listing)
+    bool is_local = fs_local_take(op->fs, fh, &local); // before its number may be another's
+    state_close_handle(op->fs->state, fh, &was, NULL, NULL);
+    if (is_local && local.has_listing)
         unpin(op, &local);
 }
 

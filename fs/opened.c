@@ -169,8 +169,9 @@ static void handle_drop(struct op *op, uint64_t fh)
 {
     struct handle was;
     struct local_handle local;
+    bool is_local = fs_local_take(op->fs, fh, &local); // before its number may be another's
     state_close_handle(op->fs->state, fh, &was, last_close, op->fs);
-    if (fs_local_take(op->fs, fh, &local))
+    if (is_local)
         local_release(&local);
 }
 

@@ -63,8 +63,9 @@ static void handle_drop(struct op *op, uint64_t fh)
 {
     struct handle was;
     struct local_handle local;
+    bool is_local = fs_local_take(op->fs, fh, &local); // before its number may be another's
     state_close_home(op->fs->state, fh, &was, last_close, op->fs);
-    if (fs_local_take(op->fs, fh, &local) && local.fd >= 0)
+    if (is_local && local.fd >= 0)
         close(local.fd);
 }
 
@@ -107,6 +108,8 @@ void home_handle_close(struct op *op, uint64_t node, uint64_t fh)
     lock_scope(home_inode_lock(op, n.ino));
     if (state_get_home(op->fs->state, node, &n))
         handle_drop_charged(op, node, fh, &n);
+    else
+        handle_drop(op, fh); // a FORGET was faster
 }
 
 static void open_reply(struct op *op, uint64_t fh, const struct opening *o, uint64_t node, const struct stat *st)

@@ -41,8 +41,9 @@ static void folder_drop(struct op *op, uint64_t fh)
 {
     struct handle was;
     struct local_handle local;
+    bool is_local = fs_local_take(op->fs, fh, &local); // before its number may be another's
     state_close_handle(op->fs->state, fh, &was, NULL, NULL);
-    if (fs_local_take(op->fs, fh, &local) && local.fd >= 0)
+    if (is_local && local.fd >= 0)
         close(local.fd);
 }
 
