@@ -179,25 +179,6 @@ def change_elsewhere(many: Any, m: Any, doc: str) -> None:
     mounting.eventually(lambda: m.counters()["registry_changes"] > before, mounting.SLACK)
 
 
-def test_a_large_set_that_others_commits_are_not_about_is_compared_and_not_asked_for(many, mount):
-    """Neither folder by folder nor name by name; and what is about it is seen."""
-    m, folders = whole_of(many, mount, GOOD)
-    mounting.eventually(lambda: os.listdir(folders[0]) and m.counters()["set_loads"] == 1, mounting.SLACK)
-    before = m.counters()["set_digests"]
-    change_elsewhere(many, m, "compared")
-    mounting.eventually(lambda: os.listdir(folders[0]) and m.counters()["set_digests"] > before, mounting.SLACK)
-    mounting.eventually(lambda: m.counters()["waiters"] == 0, mounting.SLACK)
-    many.statements()
-    points = m.counters()["point_queries"]
-    for f in folders[1:40]:
-        assert all(os.stat(f"{f}/{name}") for name in os.listdir(f)[:3])
-    assert (m.counters()["point_queries"], m.counters()["set_loads"], many.statements()) == (points, 1, [])
-    gone = sorted(os.listdir(folders[5]))[0]
-    visit, detector = re.match(r"calexp_LSSTCam_(\d+)_(\d+)", gone).groups()
-    many.sql("DELETE FROM {tags} t USING collection c WHERE c.collection_id = t.collection_id AND name = 'good' AND visit = %s AND detector = %s", int(visit), int(detector))
-    mounting.eventually(lambda: not os.path.exists(f"{folders[5]}/{gone}") and gone not in os.listdir(folders[5]), mounting.SLACK)
-
-
 def test_a_listing_is_shown_while_the_database_takes_its_time_and_only_for_as_long_as_is_said(many, mount):
     """Somebody holds a lock that keeps the rows from being read."""
     known, strict = (mount(many.repo, refresh="200ms", timeout="2s", stale=s) for s in ("1h", "0"))
