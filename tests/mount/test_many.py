@@ -22,7 +22,7 @@ ROWS = """
     FROM {tags} t JOIN collection c USING (collection_id) JOIN visit v ON v.instrument = t.instrument AND v.id = t.visit
     WHERE EXISTS (SELECT FROM dataset d WHERE d.id = t.dataset_id)
 """
-RUN, CHAIN, GOOD = "big/run", "top", "good"
+RUN, CHAIN = "big/run", "top"
 
 
 class Many:
@@ -161,16 +161,6 @@ def test_a_walk_through_a_registry_that_keeps_changing_reads_the_whole_set_more_
         many.sql("UPDATE collection SET doc = %s WHERE name = 'hides'", f"changed {step}")
         mounting.eventually(lambda: m.counters()["registry_changes"] > before, mounting.SLACK)
     assert loads[:2] == [1, 1] and loads[2] <= 2, loads # each time anew: 1, 2, 3
-
-
-def whole_of(many: Any, mount: Any, collection: str, **options: Any) -> tuple[Any, list[str]]:
-    """A mount that has read all of it, and its folders of files."""
-    m = mount(many.repo, refresh="200ms", **options)
-    folders = [p for p in sorted(many.folders(collection)) if "visit=" in p]
-    for path in sorted(many.folders(collection)):
-        os.listdir(m / "collections" / collection / "calexp" / path)
-    mounting.eventually(lambda: m.counters()["set_loads"] == 1 and m.counters()["waiters"] == 0, mounting.SLACK)
-    return m, [str(m / "collections" / collection / "calexp" / f) for f in folders]
 
 
 def change_elsewhere(many: Any, m: Any, doc: str) -> None:
