@@ -73,6 +73,7 @@ bool fs_local_get(struct fs *fs, uint64_t fh, struct local_handle *ret_copy);
 void fs_local_put(struct fs *fs, uint64_t fh, const struct local_handle *local);
 // Puts it unless an open file is held for fh already; false leaves *local the caller's.
 bool fs_local_put_first(struct fs *fs, uint64_t fh, const struct local_handle *local);
+// To be called before the state's handle is closed: then fh may be another's, whose part takes the place of this one.
 bool fs_local_take(struct fs *fs, uint64_t fh, struct local_handle *ret_was);
 
 // Replies shared by the spaces.

@@ -419,8 +419,9 @@ static void handle_drop(struct op *op, uint64_t fh)
 {
     struct local_handle local;
     struct handle was;
+    bool is_local = fs_local_take(op->fs, fh, &local); // before its number may be another's
     state_close_handle(op->fs->state, fh, &was, last_close, NULL);
-    if (fs_local_take(op->fs, fh, &local) && local.writing)
+    if (is_local && local.writing)
         writing_unref(local.writing);
 }
 
