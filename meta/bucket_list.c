@@ -155,18 +155,29 @@ static int first_page(struct bucket *b, struct text prefix, struct bucket_page *
     return r;
 }
 
-// One thread at a time lists a folder: who comes meanwhile waits for it, and looks again.
-static bool folder_begin(struct bucket *b, struct text prefix)
+// One thread at a time lists a folder: who comes meanwhile waits for it, and looks again. Who wants a single name doesn't wait
+// for the pages behind the first: there may be thousands, and every librarian would come to wait for them.
+static bool folder_begin(struct bucket *b, struct text prefix, bool is_for_name)
 {
     lock_scope(&b->library);
-    bool had_to_wait = false;
+    bool is_others = false;
     while (bucket_note(b, prefix)->is_loading && !atomic_load(&b->is_closing)) {
-        had_to_wait = true;
+        is_others = true;
+        if (is_for_name && bucket_note(b, prefix)->is_large)
+            break;
         condition_wait(&b->moved, &b->library, INT64_MAX);
     }
-    if (!had_to_wait)
+    if (!is_others)
         bucket_note(b, prefix)->is_loading = true;
-    return !had_to_wait;
+    return !is_others;
+}
+
+// It goes on behind its first page.
+static void folder_is_large(struct bucket *b, struct text prefix)
+{
+    lock_scope(&b->library);
+    bucket_note(b, prefix)->is_large = true;
+    pthread_cond_broadcast(&b->moved);
 }
 
 static void folder_end(struct bucket *b, struct text prefix, bool is_large)
@@ -185,11 +196,13 @@ int bucket_job_folder(struct bucket *b, const struct bucket_want *w)
     bucket_note_open(b, prefix);
     if (bucket_walk_wait(b, prefix, WALK_LIMIT_NS) && is_known(b, prefix, w->fresh))
         return 0;
-    if (!folder_begin(b, prefix) && is_known(b, prefix, w->fresh))
+    if (!folder_begin(b, prefix, false) && is_known(b, prefix, w->fresh))
         return 0;
     uint64_t epoch = (uint64_t)clock_unix_ns();
     int r = first_page(b, prefix, &page);
     bool has_more = r == 0 && page.token.size_bytes;
+    if (has_more)
+        folder_is_large(b, prefix);
     if (r == 0)
         r = folder_load(b, prefix, epoch, &page);
     bucket_page_release(&page);
@@ -338,7 +351,7 @@ int bucket_job_name(struct bucket *b, const struct bucket_want *w)
     struct bucket_page page = {0};
     if (is_asked_alone(b, prefix))
         return name_ask(b, w);
-    if (!folder_begin(b, prefix))
+    if (!folder_begin(b, prefix, true))
         return is_known(b, prefix, w->fresh) ? 0 : name_ask(b, w);
     uint64_t epoch = (uint64_t)clock_unix_ns();
     int r = first_page(b, prefix, &page);

@@ -371,6 +371,38 @@ static void one_name_of_a_large_folder_does_not_wait_for_all_of_it(void **state)
     assert_true(lists() - before <= 20); // only the listing that began meanwhile
 }
 
+static bool is_awake(struct sleeper *s)
+{
+    pthread_mutex_lock(&s->mutex);
+    bool awake = s->is_awake;
+    pthread_mutex_unlock(&s->mutex);
+    return awake;
+}
+
+static void a_name_does_not_wait_for_a_listing_of_many_pages_that_has_begun(void **state)
+{
+    struct bucket_place p;
+    struct bucket_want want = {0};
+    struct bucket_listing l;
+    struct sleeper s = {.waiter = {.ready = wake}, .mutex = PTHREAD_MUTEX_INITIALIZER, .woken = PTHREAD_COND_INITIALIZER};
+    uint64_t epoch;
+    (void)state;
+    fill("big", 2500);
+    origin_memory_fault(w.origin, &(struct origin_memory_fault){.countdown = 1, .times = 1, .delay_ns = 3 * NS_PER_S});
+    assert_int_equal(enter("big", &p), 0);
+    assert_int_equal(bucket_list_open(&p, &l, &epoch, &want), -EINPROGRESS);
+    bucket_ask(w.bucket, &want, &s.waiter);
+    while (lists() < 2)
+        usleep(1000);
+    assert_int_equal(look_up("big", TEXT("002499"), NULL), 'o');
+    assert_false(is_awake(&s)); // its second page is still to come
+    while (!is_awake(&s))
+        usleep(1000);
+    assert_int_equal(s.error, 0);
+    bucket_want_release(&want);
+    bucket_place_release(&p);
+}
+
 // As far as anybody can know.
 static void make_pages_slow(void)
 {
@@ -627,6 +659,7 @@ int main(void)
         T(looking_up_a_name_of_a_small_folder_brings_all_its_names),
         T(a_folder_of_several_pages_is_listed_whole),
         T(one_name_of_a_large_folder_does_not_wait_for_all_of_it),
+        T(a_name_does_not_wait_for_a_listing_of_many_pages_that_has_begun),
         T(where_a_page_is_slow_two_names_of_a_folder_are_asked_alone),
         T(what_stands_between_a_name_and_its_folder_hides_neither),
         T(a_large_folders_marker_is_no_file),
