@@ -209,6 +209,19 @@ def module_mount(place: Path, built: None) -> Iterator[Mounts]:
 _of_modules: list[Mounts] = []
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    """A test that fails shows what its mounts logged meanwhile: on another machine nothing else is left to look at."""
+    report = yield
+    for mount in mounting.Mount.alive:
+        text = mount.log_since()
+        if report.failed and text:
+            report.sections.append((f"{report.when}: log of {mount.path}", text[-4000:]))
+    if report.when == "teardown":
+        mounting.Mount.alive = [m for m in mounting.Mount.alive if mounting.is_mounted(m.path)]
+    return report
+
+
 @pytest.fixture(autouse=True)
 def _watched_anew() -> None:
     for mounts in _of_modules:

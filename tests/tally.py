@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Counts what a suite's result files say, for tests/run: prints `passed failed skipped`.
+"""Counts what a suite's result files say, for tests/run: prints `passed failed skipped`, then the name of each that failed.
 
     tally.py meson FILE...    meson's testlog.json of cmocka programs: each cmocka test counts
     tally.py junit FILE...    pytest's --junitxml
@@ -15,46 +15,51 @@ from pathlib import Path
 CMOCKA = re.compile(r"^\[ +(OK|FAILED|SKIPPED) +\] +([A-Za-z_]\w*)\s*$", re.MULTILINE)
 
 
-def count_meson(path):
-    passed = failed = skipped = 0
+def read_meson(path):
+    passed = skipped = 0
+    bad = []
     for line in path.read_text().splitlines():
         program = json.loads(line)
         names = {"OK": set(), "FAILED": set(), "SKIPPED": set()}
         for word, name in CMOCKA.findall(program.get("stdout", "") + "\n" + program.get("stderr", "")):
             names[word].add(name)
-        bad = len(names["FAILED"])
+        bad += [f"{program['name']}: {name}" for name in sorted(names["FAILED"])]
         if program["result"] == "SKIP":
             skipped += 1
-        elif program["result"] != "OK" and bad == 0:
-            bad = 1  # it crashed, hung or was stopped by a sanitizer
+        elif program["result"] != "OK" and not names["FAILED"]:
+            bad.append(f"{program['name']}: {program['result']}")  # it crashed, hung or was stopped by a sanitizer
         elif program["result"] == "OK" and not any(names.values()):
             passed += 1  # a test program without cmocka
         passed += len(names["OK"])
-        failed += bad
         skipped += len(names["SKIPPED"])
-    return passed, failed, skipped
+    return passed, bad, skipped
 
 
-def count_junit(path):
-    passed = failed = skipped = 0
+def read_junit(path):
+    passed = skipped = 0
+    bad = []
     for case in xml.etree.ElementTree.parse(path).getroot().iter("testcase"):
         if case.find("failure") is not None or case.find("error") is not None:
-            failed += 1
+            bad.append(f"{case.get('classname')}: {case.get('name')}")
         elif case.find("skipped") is not None:
             skipped += 1
         else:
             passed += 1
-    return passed, failed, skipped
+    return passed, bad, skipped
 
 
-def count_lines(path):
+def read_lines(path):
     lines = path.read_text(errors="replace").splitlines()
-    return tuple(sum(line.startswith(word) for line in lines) for word in ("ok ", "not ok ", "skip "))
+    bad = [line.removeprefix("not ok ") for line in lines if line.startswith("not ok ")]
+    return sum(line.startswith("ok ") for line in lines), bad, sum(line.startswith("skip ") for line in lines)
 
 
 def main(kind, *paths):
-    count = {"meson": count_meson, "junit": count_junit, "lines": count_lines}[kind]
-    print(*(sum(column) for column in zip(*(count(Path(path)) for path in paths), strict=True)))
+    read = {"meson": read_meson, "junit": read_junit, "lines": read_lines}[kind]
+    passed, bad, skipped = (list(column) for column in zip(*(read(Path(path)) for path in paths), strict=True))
+    names = [name for of_one in bad for name in of_one]
+    print(sum(passed), len(names), sum(skipped))
+    print(*names, sep="\n", end="\n" if names else "")
 
 
 if __name__ == "__main__":

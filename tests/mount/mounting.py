@@ -107,6 +107,8 @@ def control(*args: str | Path, build: Path | None = None, timeout: float = 30, *
 
 
 class Mount:
+    alive: list[Mount] = []
+
     def __init__(
         self,
         source: str | Path,
@@ -131,6 +133,8 @@ class Mount:
         self.pids: set[int] = set()
         where.mkdir(exist_ok=True)
         fd, self.log_path = tempfile.mkstemp(prefix="log-", dir=where.parent)
+        self.log_seen = 0
+        Mount.alive.append(self)
         command = [*as_user, str(self.build / "fs" / "butlerfs"), self.source, str(where), "-o", option_text(self.options)]
         if foreground:
             command.append("-f")
@@ -173,6 +177,12 @@ class Mount:
 
     def log(self) -> str:
         return Path(self.log_path).read_text(errors="replace")
+
+    def log_since(self) -> str:
+        """What it logged since this was last asked."""
+        text = Path(self.log_path).read_bytes()[self.log_seen :] if os.path.exists(self.log_path) else b""
+        self.log_seen += len(text)
+        return text.decode(errors="replace")
 
     # ---------------------------------------------------------------------------------- questions
 
