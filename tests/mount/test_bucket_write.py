@@ -617,6 +617,41 @@ def test_nothing_is_renamed_onto_a_file_that_is_being_written(bucket, writing):
     assert bucket.get("a") == b"a" and bucket.get("f") == b"f"
 
 
+@contextlib.contextmanager
+def whole_and_open(path: Path, data: bytes) -> Iterator[int]:
+    """Closed by who opened it, so that it is whole, and open still: as long as the kernel's release is on its way it is so, too."""
+    fd = os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
+    os.write(fd, data)
+    again = os.dup(fd)
+    os.close(fd)
+    try:
+        yield again
+    finally:
+        os.close(again)
+
+
+def test_what_was_closed_is_an_object_before_the_kernel_has_released_it(bucket, writing):
+    not_on_rclone(bucket, "rclone now and then answers nothing any more after a copy")
+    m = writing(rename="copy", write="replace")
+    with whole_and_open(m / "a", b"a"):
+        assert (m / "a").read_bytes() == b"a"
+        os.rename(m / "a", m / "b")
+        assert (m / "b").read_bytes() == b"a" and bucket.keys() == ["b"]
+    with whole_and_open(m / "c", b"c") as c, whole_and_open(m / "d", b"d") as d:
+        os.rename(m / "b", m / "c")
+        (m / "d").write_bytes(b"another")
+        for fd in (c, d):
+            with refused(errno.ECANCELED):
+                os.write(fd, b"more")
+    assert bucket.keys() == ["c", "d"] and bucket.get("c") == b"a" and bucket.get("d") == b"another"
+    with whole_and_open(m / "e", b"e") as e:
+        os.write(e, b"f")
+        with refused(errno.EBUSY):
+            os.rename(m / "e", m / "f")
+    eventually(lambda: bucket.get("e") == b"ef", SLACK)
+    assert bucket.keys() == ["c", "d", "e"]
+
+
 def test_after_a_rename_each_name_is_its_own_file(bucket, writing):
     not_on_rclone(bucket, "rclone now and then answers nothing any more after a copy")
     m = writing(rename="copy", write="replace")

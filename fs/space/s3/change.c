@@ -150,8 +150,8 @@ static int target_key(struct op *op, struct buffer *key)
             : op->space->options->write == WRITE_REPLACE ? 0 : -EEXIST;
     else if (r == -ENOENT)
         r = 0;
-    if (r == 0 && s3_space_is_written(s3_space_of(op), &place, buffer_text(&raw)))
-        r = -EBUSY;
+    if (r == 0)
+        r = s3_space_end_writing(s3_space_of(op), &place, buffer_text(&raw));
     buffer_append_text(key, buffer_text(&place.prefix));
     buffer_append_text(key, buffer_text(&raw));
     bucket_place_release(&place);
@@ -179,10 +179,10 @@ int s3_space_rename(struct op *op)
         return r;
     if (e.is_folder || e.size_bytes > COPY_BYTES_MAX)
         r = -EXDEV;
-    else if (s3_space_is_written(s3_space_of(op), &place, e.raw))
-        r = -EBUSY;
     else
         r = target_key(op, &to);
+    if (r == 0)
+        r = s3_space_end_writing(s3_space_of(op), &place, e.raw);
     if (r == 0) {
         s3_space_leave_node(s3_space_of(op), &place, &e);
         r = change(op, &place, BUCKET_RENAME, e.raw, buffer_text(&to));

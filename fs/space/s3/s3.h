@@ -71,7 +71,8 @@ int s3_space_listxattr(struct op *op);
 int s3_space_wait_for_release(struct op *op, const struct bucket_place *p, struct text raw);
 // Nothing comes of what is being written under that name. false: nothing is.
 bool s3_space_give_up_writing(struct s3_space *s, const struct bucket_place *p, struct text raw);
-bool s3_space_is_written(struct s3_space *s, const struct bucket_place *p, struct text raw);
+// The name is about to be another's. -EBUSY: it is being written; who still has open what is whole writes to it no more.
+int s3_space_end_writing(struct s3_space *s, const struct bucket_place *p, struct text raw);
 bool s3_space_is_writer_of(struct s3_space *s, uint64_t node);
 // The node of a file that is being written under that name, one look-up counted; 0: there is none.
 uint64_t s3_space_lookup_writing(struct op *op, const struct bucket_place *p, struct text raw, struct file_node *ret_node);

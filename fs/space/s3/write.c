@@ -3,6 +3,8 @@
 // closed.
 // 1. Until then its name is there on this mount only: it can't be read (EBUSY), isn't listed, and is gone with a writing that
 //    failed (the kernel keeps such a name for no time). A look-up while the last close is being worked on waits for that.
+//    Once it is whole (closed by its opener, or synced) it is an object like others, though the kernel's release may still
+//    be on its way; somebody who has it open still may go on, until it is replaced, renamed or deleted.
 // 2. Which close is the last to count only its opener knows: a close by another process (a child of a shell) finishes
 //    nothing, nor does one before anything was written (a shell's, when it moves a descriptor); the kernel's release
 //    finishes what is left. Who was killed finishes nothing.
@@ -24,10 +26,11 @@
 #define STANDSTILL_TIMEOUTS 4
 
 struct writing {
-    struct writing *next;      // of the space, under its lock, as the next four
+    struct writing *next;      // of the space, under its lock, as the next five
     bool is_released;          // by the kernel: finished in the background
     bool is_unlinked;          // nothing comes of it
-    bool is_noted;             // what it has become is known; until it is written to again
+    bool is_noted;             // what it has become was told, or is being told; until it is written to again
+    bool is_whole;             // and was told
     uint32_t references;
     struct s3_space *space;
     uint64_t node;
@@ -131,20 +134,30 @@ bool s3_space_give_up_writing(struct s3_space *s, const struct bucket_place *p, 
     return is_under_way;
 }
 
-bool s3_space_is_written(struct s3_space *s, const struct bucket_place *p, struct text raw)
+// Under the space's lock.
+static bool is_under_way(const struct writing *w)
+{
+    return !w->is_released && !w->is_unlinked && !w->is_whole;
+}
+
+int s3_space_end_writing(struct s3_space *s, const struct bucket_place *p, struct text raw)
 {
     lock_scope(&s->writings_lock);
-    for (struct writing *w = s->writings; w; w = w->next)
-        if (is_of(w, buffer_text(&p->prefix), raw) && !w->is_released && !w->is_unlinked)
-            return true;
-    return false;
+    for (struct writing *w = s->writings; w; w = w->next) {
+        if (!is_of(w, buffer_text(&p->prefix), raw))
+            continue;
+        if (is_under_way(w))
+            return -EBUSY;
+        w->is_unlinked |= w->is_whole;
+    }
+    return 0;
 }
 
 bool s3_space_is_writer_of(struct s3_space *s, uint64_t node)
 {
     lock_scope(&s->writings_lock);
     for (struct writing *w = s->writings; w; w = w->next)
-        if (w->node == node && !w->is_released)
+        if (w->node == node && !w->is_released && !w->is_whole)
             return true;
     return false;
 }
@@ -157,7 +170,7 @@ uint64_t s3_space_lookup_writing(struct op *op, const struct bucket_place *p, st
     {
         lock_scope(&s->writings_lock);
         for (struct writing *w = s->writings; w && !node; w = w->next)
-            if (is_of(w, buffer_text(&p->prefix), raw) && !w->is_released && !w->is_unlinked)
+            if (is_under_way(w) && is_of(w, buffer_text(&p->prefix), raw))
                 node = w->node;
     }
     if (!node || !state_get_file(op->fs->state, node, ret_node) || ret_node->is_stale)
@@ -235,6 +248,8 @@ static void note(struct writing *w, const struct upload_result *result)
     uint64_t other = state_replaced(fs->state, &id, result->size_bytes, result->mtime_unix_ns, artifact);
     if (other)
         fuse_lowlevel_notify_inval_inode(session_fuse(fs->session), other, -1, 0);
+    lock_scope(&s->writings_lock);
+    w->is_whole = w->is_noted;
 }
 
 static void released_ready(struct upload_waiter *waiter);
@@ -489,7 +504,7 @@ int s3_space_create(struct op *op)
     if (r == 0)
         r = !e.is_folder && may_replace ? -ENOENT : -EEXIST;
     // The kernel finds that one by looking it up, but not once another client has made an object of its name.
-    if (r == -ENOENT && s3_space_is_written(s3_space_of(op), &place, buffer_text(&raw)))
+    if (r == -ENOENT && s3_space_end_writing(s3_space_of(op), &place, buffer_text(&raw)) < 0)
         r = -EBUSY;
     if (r == -ENOENT)
         r = create_new(op, &place, buffer_text(&raw));
@@ -508,7 +523,7 @@ static int open_to_write(struct op *op, const struct file_node *n)
     int r = s3_space_entry(op, n, &place, &e, &scratch);
     if (r < 0)
         return r;
-    r = s3_space_is_written(s3_space_of(op), &place, e.raw) ? -EBUSY : 0;
+    r = s3_space_end_writing(s3_space_of(op), &place, e.raw);
     if (r == 0) {
         struct writing *w = writing_new(op, &place, e.raw, op->node);
         r = handle_make(op, op->node, w, &fh);
@@ -548,7 +563,7 @@ int s3_space_open_to_write(struct op *op)
 static bool goes_on(struct writing *w)
 {
     lock_scope(&w->space->writings_lock);
-    w->is_noted = false;
+    w->is_noted = w->is_whole = false;
     return !w->is_unlinked;
 }
 
