@@ -22,7 +22,7 @@ ROWS = """
     FROM {tags} t JOIN collection c USING (collection_id) JOIN visit v ON v.instrument = t.instrument AND v.id = t.visit
     WHERE EXISTS (SELECT FROM dataset d WHERE d.id = t.dataset_id)
 """
-RUN, CHAIN = "big/run", "top"
+RUN, CHAIN, GOOD = "big/run", "top", "good"
 
 
 class Many:
@@ -163,10 +163,40 @@ def test_a_walk_through_a_registry_that_keeps_changing_reads_the_whole_set_more_
     assert loads[:2] == [1, 1] and loads[2] <= 2, loads # each time anew: 1, 2, 3
 
 
+def whole_of(many: Any, mount: Any, collection: str, **options: Any) -> tuple[Any, list[str]]:
+    """A mount that has read all of it, and its folders of files."""
+    m = mount(many.repo, refresh="200ms", **options)
+    at, known = m / "collections" / collection / "calexp", sorted(many.folders(collection))
+    for path in known:
+        os.listdir(at / path)
+    # Counted when the last page was read: a commit before that would have it read again.
+    mounting.eventually(lambda: m.counters()["set_rows"] > 0, mounting.SLACK)
+    assert m.counters()["set_loads"] == 1
+    return m, [str(at / f) for f in known if "visit=" in f]
+
+
 def change_elsewhere(many: Any, m: Any, doc: str) -> None:
     before = m.counters()["registry_changes"]
     many.sql("UPDATE collection SET doc = %s WHERE name = 'hides'", doc)
     mounting.eventually(lambda: m.counters()["registry_changes"] > before, mounting.SLACK)
+
+
+def test_a_large_set_that_others_commits_are_not_about_is_compared_and_not_asked_for(many, mount):
+    """Neither folder by folder nor name by name; and what is about it is seen."""
+    m, folders = whole_of(many, mount, GOOD)
+    before = m.counters()["set_digests"]
+    change_elsewhere(many, m, "compared")
+    # Not before fifty times as long as the first comparison took.
+    mounting.eventually(lambda: os.listdir(folders[0]) and m.counters()["set_digests"] > before, 15 * mounting.SLACK)
+    many.statements()
+    points = m.counters()["point_queries"]
+    for f in folders[1:40]:
+        assert all(os.stat(f"{f}/{name}") for name in os.listdir(f)[:3])
+    assert (m.counters()["point_queries"], m.counters()["set_loads"], many.statements()) == (points, 1, [])
+    gone = sorted(os.listdir(folders[5]))[0]
+    visit, detector = re.match(r"calexp_LSSTCam_(\d+)_(\d+)", gone).groups()
+    many.sql("DELETE FROM {tags} t USING collection c WHERE c.collection_id = t.collection_id AND name = 'good' AND visit = %s AND detector = %s", int(visit), int(detector))
+    mounting.eventually(lambda: not os.path.exists(f"{folders[5]}/{gone}") and gone not in os.listdir(folders[5]), mounting.SLACK)
 
 
 def test_a_listing_is_shown_while_the_database_takes_its_time_and_only_for_as_long_as_is_said(many, mount):
