@@ -115,13 +115,6 @@ static int page_ask(const struct page_source *from, struct text prefix, bool by_
     return origin_wait(from->origin, &a.request, ret_why);
 }
 
-void bucket_note_error(struct bucket *b, char *why)
-{
-    lock_scope(&b->library);
-    free(b->last_error);
-    b->last_error = why;
-}
-
 int bucket_page_get(struct bucket *b, struct text prefix, bool by_folder, uint32_t max, struct text token,
                     struct bucket_page *ret_page)
 {
@@ -130,7 +123,7 @@ int bucket_page_get(struct bucket *b, struct text prefix, bool by_folder, uint32
     int r = page_ask(&from, prefix, by_folder, max, token, ret_page, &why);
     metric_add(METRIC_LIST_PAGES, 1);
     if (r < 0 && why)
-        bucket_note_error(b, why);
+        bucket_note_error(b, prefix, r, why);
     else
         free(why);
     return r;
@@ -210,7 +203,7 @@ int bucket_job_head(struct bucket *b, const struct bucket_want *w)
     uint64_t epoch = (uint64_t)clock_unix_ns();
     int r = origin_wait(b->origin, &a.request, &why);
     if (r < 0 && why)
-        bucket_note_error(b, why);
+        bucket_note_error(b, buffer_text(&key), r, why);
     else
         free(why);
     if (r < 0)

@@ -11,8 +11,10 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/queue.h"
+#include "cache/origin/origin.h"
 
 #define TIDY_BLOCKS 2000
+#define SAID_AGAIN_NS (60 * NS_PER_S)
 #define NOTES_MAX 100000
 #define WALK_FROM 3          // folders of a row that make a walk
 #define WALK_AHEAD_PAGES 32
@@ -237,21 +239,58 @@ uint64_t bucket_epoch_of_answer(const struct bucket *b, uint64_t now_ns)
 
 // ---- threads
 
+static bool is_answer(int error)
+{
+    return error == -ENOENT || error == -EACCES || error == -ECANCELED;
+}
+
+// Under `library`. It may come with every request: the same once a minute, others a second apart.
+static bool is_worth_a_line(struct bucket *b, uint64_t hash)
+{
+    int64_t now = clock_ns(), pause = hash == b->said ? SAID_AGAIN_NS : NS_PER_S;
+    if (b->said_ns && now < b->said_ns + pause)
+        return false;
+    b->said = hash;
+    b->said_ns = now;
+    return true;
+}
+
+void bucket_note_error(struct bucket *b, struct text key, int error, char *why)
+{
+    uint64_t hash = hash64_seed(key.data ? key.data : "", key.size_bytes, hash64(why, strlen(why)));
+    BUFFER_CLEANUP line = {0};
+    buffer_append_string(&line, why);
+    bool is_trouble = !is_answer(error), is_said;
+    {
+        lock_scope(&b->library);
+        free(b->last_error);
+        b->last_error = why;
+        bool is_new = is_trouble && error != b->trouble;
+        is_said = error != -ENOENT && error != -ECANCELED && (is_worth_a_line(b, hash) || is_new);
+        b->trouble = is_trouble ? error : b->trouble;
+    }
+    if (is_said)
+        log_write(is_trouble ? LOG_LEVEL_ERROR : LOG_LEVEL_WARN, "%s/%.*s: %s (%s)%s", origin_identity(b->origin).data,
+                  (int)key.size_bytes, key.data ? key.data : "", strerror(-error), line.data,
+                  is_trouble ? "; what is known goes on to be shown" : "");
+}
+
+// What the origin said of it has been noted; the rest is of this side.
 static void note_result(struct bucket *b, int error, const struct bucket_want *w)
 {
     int before;
-    if (error == -ENOENT || error == -ECANCELED)
-        error = 0; // an answer
     {
         lock_scope(&b->library);
         before = b->trouble;
-        b->trouble = error;
+        b->trouble = is_answer(error) ? 0 : error;
     }
+    if (is_answer(error))
+        error = 0;
     if (error < 0 && error != before)
         log_error("listing %.*s: %s; what is known goes on to be shown", (int)w->prefix.size_bytes,
                   w->prefix.data ? w->prefix.data : "", strerror(-error));
     else if (error == 0 && before)
-        log_info("listing answers again");
+        log_info("%s answers again", origin_identity(b->origin).data);
 }
 
 static int job_run(struct bucket *b, const struct bucket_job *j)

@@ -77,8 +77,10 @@ struct bucket {
     uint32_t pace_looks;
     struct table notes;     // struct bucket_note by hash of the prefix
     struct bucket_walk *walk;
-    int trouble;            // -errno; 0: the origin answers
+    int trouble;            // -errno; 0: the origin answers, were it with a refusal
     char *last_error;
+    uint64_t said;          // hash of what the log said of an error last
+    int64_t said_ns;        // when; 0: never
 
     struct lock series_lock; // LOCK_RANK_LEAF
     struct bucket_series series[BUCKET_SERIES_KEPT];
@@ -112,7 +114,8 @@ int bucket_job_name(struct bucket *b, const struct bucket_want *w);
 int bucket_job_head(struct bucket *b, const struct bucket_want *w);
 int bucket_job_walk(struct bucket *b, struct text prefix);
 void bucket_head_id(struct text key, struct text version, struct uuid *ret_id); // under which a HEAD's answer is kept
-void bucket_note_error(struct bucket *b, char *why); // takes it
+// What the origin answered to what was asked about that key or prefix: for the log, and for status. Takes `why`.
+void bucket_note_error(struct bucket *b, struct text key, int error, char *why);
 int bucket_job_change(struct bucket *b, const struct bucket_want *w); // bucket_change.c
 static inline bool bucket_want_changes(const struct bucket_want *w)
 {

@@ -120,7 +120,7 @@ static int look_end(struct bucket *b, struct look *k, bool *ret_has)
     int r = k->error;
     *ret_has = k->has;
     if (k->why)
-        bucket_note_error(b, take(k->why));
+        bucket_note_error(b, buffer_text(&k->prefix), k->error, take(k->why));
     if (r == 0 && !k->has && k->token.size_bytes)
         r = has_further(b, buffer_text(&k->prefix), buffer_text(&k->token), ret_has);
     buffer_release(&k->prefix);

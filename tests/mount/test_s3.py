@@ -257,6 +257,24 @@ def test_refresh_shows_a_change_at_once(bucket, s3mount):
     eventually(lambda: sorted(os.listdir(m / "d")) == ["a", "b"], mounting.SLACK)
 
 
+def test_a_folder_that_the_server_refuses_is_eacces_and_the_log_has_its_reason_once(bucket, s3, s3mount):
+    put(bucket, "a/closed/f")
+    put(bucket, "b/open/f")
+    with S3Proxy(s3.port) as proxy:
+        m = s3mount(f"s3://{bucket.name}", endpoint=proxy.url)
+        proxy.fault(
+            query="prefix=a%2Fclosed%2F", status=403, times=-1, body=b"<Error><Code>AccessDenied</Code><Message>not for you</Message></Error>"
+        )
+        for _ in range(2):  # at the third all that is below `a` would be listed at once
+            with pytest.raises(PermissionError):
+                os.listdir(m / "a/closed")
+            assert os.listdir(m / "b/open") == ["f"]
+            assert mounting.control("refresh", m.path, env=m.env).returncode == 0
+        lines = [line for line in m.log().splitlines() if "AccessDenied: not for you" in line]
+        assert len(lines) == 1 and f"{bucket.name}/a/closed/" in lines[0], m.log()
+        assert "answers again" not in m.log()  # others were answered all the time
+
+
 # ---- what is refused at the mount
 
 
