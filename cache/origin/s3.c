@@ -261,6 +261,8 @@ static int s3_presign(struct origin *o, enum origin_method method, struct text k
     buffer_append_byte(&path, '/');
     url_quote(key, true, &path);
     s3_append_parameter(&query, "versionId", version);
+    if (s3->pays_requests) // whoever uses it sends no fields of ours
+        s3_append_parameter(&query, "x-amz-request-payer", TEXT("requester"));
     const struct sigv4_request request = {
         .method = method == ORIGIN_METHOD_PUT ? "PUT" : "GET",
         .host = text_of(place->host),
