@@ -35,6 +35,7 @@ struct s3_origin {
     // Whether the server checks and gives back CRCs: learnt from the first object it took.
     _Atomic(enum s3_checksums) checksums;
     atomic_bool has_no_conditions; // it refuses If-None-Match with what it is given
+    atomic_bool has_no_conditional_deletes; // likewise If-Match with what it is to delete
     // Under the lock.
     struct lock lock;
     struct s3_place *place;    // the present one; the others behind it

@@ -163,6 +163,15 @@ static enum fetch_verdict s3_judge_keys(struct origin_flight *flight, struct s3_
 
 // ---- all of it
 
+// Of what a server doesn't know the condition may be it. Then without: what is there is looked for before, as far as it can
+// be. false: it was without.
+static bool s3_does_without(struct s3_origin *s3, const struct origin_request *r)
+{
+    bool is_delete = r->verb == ORIGIN_DELETE;
+    bool had_one = is_delete ? r->if_match.size_bytes > 0 : r->is_new;
+    return had_one && !atomic_exchange(is_delete ? &s3->has_no_conditional_deletes : &s3->has_no_conditions, true);
+}
+
 static enum fetch_verdict s3_judge_code(struct origin_flight *flight, const struct fetch_outcome *o,
                                         const struct listing_error *e, const char *reason)
 {
@@ -178,11 +187,8 @@ static enum fetch_verdict s3_judge_code(struct origin_flight *flight, const stru
         fetch_fail(&flight->fetch, -EREMOTEIO, "the object is archived and must be restored first: %s", reason);
         return FETCH_END;
     }
-    bool has_condition = flight->request->is_new || flight->request->if_match.size_bytes;
-    if (status == 501 && has_condition && !s3->has_no_conditions) {
-        s3->has_no_conditions = true; // then without: what is there is looked for before, as far as it can be
+    if (status == 501 && s3_does_without(s3, flight->request))
         return FETCH_AGAIN;
-    }
     if (is_of_speed(e) || strcmp(e->code, "RequestTimeout") == 0) {
         fetch_fail(&flight->fetch, -EREMOTEIO, "%s answers %d: %s", endpoint_name(flight->fetch.endpoint).data,
                    status, reason);

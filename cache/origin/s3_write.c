@@ -215,7 +215,7 @@ void s3_write_ask(struct s3_origin *s3, struct origin_flight *flight, struct fet
         ask_restore(r, m, fields);
         break;
     case ORIGIN_DELETE:
-        if (!s3->has_no_conditions)
+        if (!s3->has_no_conditional_deletes)
             add_field(fields, "if-match", r->if_match);
         __attribute__((fallthrough));
     case ORIGIN_FORGET:

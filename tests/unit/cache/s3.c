@@ -167,6 +167,18 @@ static void signed_urls_name_the_object(void **state)
     origin_unref(o);
 }
 
+static void signed_urls_say_that_who_made_them_pays_where_that_is_said(void **state)
+{
+    WORLD_CLEANUP w = world_of(honest);
+    BUFFER_CLEANUP url = {0};
+    struct origin *o = opened(w.fetchers, "s3://bucket",
+                              &(struct origin_options){.endpoint = w.liar->url, .access_key_id = "ID",
+                                                       .secret_access_key = "SECRET", .pays_requests = true});
+    assert_int_equal(origin_presign(o, ORIGIN_METHOD_GET, TEXT("a"), TEXT("v"), NS_PER_S, &url, NULL), 0);
+    assert_non_null(strstr(url.data, "&versionId=v&x-amz-request-payer=requester&X-Amz-Signature="));
+    origin_unref(o);
+}
+
 // ---- listings
 
 #define LISTING "<ListBucketResult><IsTruncated>%s</IsTruncated>%s<Contents><Key>p/%u</Key><Size>%u</Size><ETag>\"e\"</ETag></Contents></ListBucketResult>"
@@ -561,6 +573,28 @@ static void nothing_is_taken_for_written_by_a_crc_that_nobody_compared(void **st
         assert_true(liar_has_field(w.liar->heads[i], "content-md5:"));
 }
 
+static bool deletes_without_conditions(struct liar *l, int fd, const char *head, uint32_t number)
+{
+    if (strncmp(head, "DELETE", 6) == 0 && strcasestr(head, "\r\nif-match:"))
+        say_error(fd, 501, "", "NotImplemented", false);
+    else
+        liar_print(fd, "HTTP/1.1 200 OK\r\nETag: e\r\nContent-Length: 0\r\n\r\n");
+    return true;
+}
+
+static void a_server_without_conditional_deletes_is_still_asked_to_replace_nothing(void **state)
+{
+    WORLD_CLEANUP w = world_of(deletes_without_conditions);
+    ASKED_CLEANUP *gone = asked_new(ORIGIN_DELETE, "k");
+    gone->request.if_match = TEXT("\"e\"");
+    assert_int_equal(asked_of(w.origin, gone), 0);
+    assert_int_equal(liar_requests(w.liar), 2);
+    ASKED_CLEANUP *made = asked_new(ORIGIN_PUT, "k");
+    made->request.is_new = true;
+    assert_int_equal(asked_of(w.origin, made), 0);
+    assert_true(liar_has_field(w.liar->heads[2], "if-none-match:*"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -570,6 +604,7 @@ int main(void)
         cmocka_unit_test(identities_tell_endpoints_and_buckets_apart_and_hold_no_credentials),
         cmocka_unit_test(what_can_not_be_a_bucket_is_refused),
         cmocka_unit_test(signed_urls_name_the_object),
+        cmocka_unit_test(signed_urls_say_that_who_made_them_pays_where_that_is_said),
         cmocka_unit_test(a_listing_is_asked_for_by_pages),
         cmocka_unit_test(half_a_page_is_asked_for_again_and_no_entry_comes_twice),
         cmocka_unit_test(what_there_was_at_a_time_is_asked_for_by_pages_of_versions),
@@ -579,6 +614,7 @@ int main(void)
         cmocka_unit_test(a_head_that_is_refused_says_why_too_and_makes_no_storm),
         cmocka_unit_test(keys_that_are_good_again_are_found_out),
         cmocka_unit_test(another_region_is_learnt_once),
+        cmocka_unit_test(a_server_without_conditional_deletes_is_still_asked_to_replace_nothing),
         cmocka_unit_test(what_is_signed_goes_to_no_other_server),
         cmocka_unit_test(the_servers_clock_is_taken_once),
         cmocka_unit_test(a_clock_that_runs_wild_ends_in_an_error),
