@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
+#include "base/log.h"
+
 #define RECORD_MAGIC UINT64_C(0x316f6c7075667562) // "bufuplo1"
 #define RECORD_VERSION 1
 #define RECORD_BYTES_MAX 16384
@@ -114,7 +116,12 @@ int upload_records(const char *folder, void (*each)(void *context, uint64_t numb
         if (d->d_name[0] == '.')
             continue;
         uint64_t number = strtoull(d->d_name, &end, 16);
-        if (*end || read_file(dirfd(dir), d->d_name, data, &text) < 0 || upload_record_read(text, &r) < 0)
+        bool is_named = !*end;
+        int error = is_named ? read_file(dirfd(dir), d->d_name, data, &text) : 0;
+        if (error) // it may be whole, and readable for another life
+            log_warn("%s/%s can't be read: %s; what was sent of its object stays at the origin", folder, d->d_name,
+                     strerror(-error));
+        else if (!is_named || upload_record_read(text, &r) < 0)
             unlinkat(dirfd(dir), d->d_name, 0); // half a record: of an upload that was not begun
         else
             each(context, number, &r);

@@ -14,7 +14,7 @@ struct upload_record {
 // Writes (replaces) the record of that number. -errno.
 int upload_record_write(const char *folder, uint64_t number, const struct upload_record *r);
 void upload_record_remove(const char *folder, uint64_t number);
-// Calls `each` for every record that is there; what isn't one is removed. -errno of the folder.
+// Calls `each` for every record that is there; what isn't one is removed, what can't be read stays. -errno of the folder.
 int upload_records(const char *folder, void (*each)(void *context, uint64_t number, const struct upload_record *r),
                    void *context);
 // From the bytes of a file. -EBADMSG. Texts are in `data`.

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/resource.h>
 
 #include "tests/unit/base/harness.h"
 
@@ -80,6 +81,25 @@ static void half_a_record_is_none_and_goes(void **state)
     assert_int_equal(access(path, F_OK), -1);
 }
 
+static void a_record_that_can_not_be_read_stays_for_another_life(void **state)
+{
+    struct upload_record r = {TEXT("s3://host/bucket"), TEXT("key"), TEXT("upload"), 1};
+    struct found f = {0};
+    struct rlimit before, few;
+    assert_int_equal(upload_record_write(folder, 7, &r), 0);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    int next = open("/dev/null", O_RDONLY);
+    close(next);
+    few = (struct rlimit){(rlim_t)next + 1, before.rlim_max}; // the folder can be opened, and nothing in it
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+    assert_int_equal(upload_records(folder, keep, &f), 0);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    assert_int_equal(f.count, 0);
+    assert_int_equal(upload_records(folder, keep, &f), 0);
+    assert_int_equal(f.count, 1);
+    upload_record_remove(folder, 7);
+}
+
 static void a_time_that_can_not_be_is_no_record(void **state)
 {
     struct upload_record r = {TEXT("s3://host/bucket"), TEXT("key"), TEXT(""), INT64_MAX};
@@ -95,6 +115,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_was_recorded_is_found_until_it_is_removed, folder_make, folder_remove),
         cmocka_unit_test_setup_teardown(a_time_that_can_not_be_is_no_record, folder_make, folder_remove),
         cmocka_unit_test_setup_teardown(half_a_record_is_none_and_goes, folder_make, folder_remove),
+        cmocka_unit_test_setup_teardown(a_record_that_can_not_be_read_stays_for_another_life, folder_make, folder_remove),
     };
     return run_group(tests);
 }
