@@ -47,7 +47,7 @@ struct state {
     _Atomic uint32_t threads, changers; // that have a slot
 };
 
-// state.c. An id is a sequence, a table's bit and an index.
+// state_map.c. An id is a sequence, a table's bit and an index.
 #define ID_FILE_BIT (1ULL << 39)
 #define ID_HOME_BIT (1ULL << 38)
 #define ID_INDEX_MASK 0xffffffffULL
@@ -57,9 +57,17 @@ uint64_t state_id(int kind, uint32_t index, uint32_t sequence);
 void *state_slot_at(const struct state *s, int kind, uint32_t index);
 uint32_t state_slot_take(struct state *s, int kind); // 0: the table is full
 void state_slot_free(struct state *s, int kind, uint32_t index);
+struct named_node *state_named_at(const struct state *s, uint64_t id); // NULL: it isn't one, or was freed
+struct file_node *state_file_at(const struct state *s, uint64_t id);
 struct handle *state_handle_at(const struct state *s, uint64_t fh);
 
-// state_home.c, state_work.c: for state.c.
+// state.c, under the state's lock. A node that is stale is in no index.
+void state_named_index(struct state *s, uint64_t id, const struct named_node *n);
+void state_file_index(struct state *s, uint64_t id, const struct file_node *n);
+void state_file_unindex(struct state *s, uint64_t id, const struct file_node *n);
+void state_file_free(struct state *s, uint64_t id, struct file_node *n);
+
+// state_home.c, state_work.c: for state.c and state_map.c.
 struct home_node *state_home_at(const struct state *s, uint64_t id);
 void state_home_forget(struct state *s, uint64_t id, uint64_t lookups);
 void state_home_repair(struct state *s);
