@@ -226,7 +226,7 @@ int bucket_open(const struct bucket_options *o, struct bucket **ret_bucket, char
     b->list_ns = o->list_ns;
     b->limit_ns = o->limit_ns;
     b->at_unix_ns = o->at_unix_ns;
-    b->librarian_count = o->librarian_count < 4                       ? 4
+    b->librarian_count = o->librarian_count < BUCKET_LIBRARIANS_MIN   ? BUCKET_LIBRARIANS_MIN
                          : o->librarian_count < BUCKET_LIBRARIANS_MAX ? o->librarian_count
                                                                       : BUCKET_LIBRARIANS_MAX;
     // Listings may be of keys below a prefix or of all: the same folder is the same set.

@@ -66,6 +66,7 @@ struct bucket_want {
     struct buffer name;   // BUCKET_NAME, BUCKET_HEAD and changes: unescaped
     struct buffer to;     // BUCKET_RENAME: the key it is to have; BUCKET_HEAD: which version
     bool may_replace;     // BUCKET_RENAME: what has that key may go; else -EEXIST
+    bool is_slow;         // likewise: the server may copy for minutes
 };
 void bucket_want_release(struct bucket_want *w);
 // Takes what it needs of `w`.

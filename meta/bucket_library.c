@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // bucket_library: what is asked for, the threads, and what is remembered of folders.
-// 1. Long jobs (listings, walks) leave two librarians for single names.
+// 1. Long jobs (listings, walks) leave two librarians for single names; copies of what is large leave half of the others for
+//    listings.
 // 2. No lock is held while the origin is asked.
 // 3. Notes are hints: losing them costs requests, nothing else.
 #include "meta/bucket_library.h"
@@ -24,7 +25,8 @@
 
 static void want_copy(struct bucket_want *to, const struct bucket_want *from)
 {
-    *to = (struct bucket_want){.kind = from->kind, .fresh = from->fresh, .may_replace = from->may_replace};
+    *to = (struct bucket_want){
+        .kind = from->kind, .fresh = from->fresh, .may_replace = from->may_replace, .is_slow = from->is_slow};
     buffer_append_text(&to->prefix, buffer_text(&from->prefix));
     buffer_append_text(&to->name, buffer_text(&from->name));
     buffer_append_text(&to->to, buffer_text(&from->to));
@@ -58,7 +60,8 @@ static struct bucket_job *job_of(struct bucket *b, const struct bucket_want *w, 
     want_copy(&j->want, w);
     j->is_walk = is_walk;
     j->job.hash = hash;
-    j->job.is_long = is_walk || w->kind == BUCKET_FOLDER;
+    j->job.is_slow = w->is_slow;
+    j->job.is_long = is_walk || w->kind == BUCKET_FOLDER || w->is_slow;
     jobs_add(&b->jobs, &j->job);
     return j;
 }
@@ -332,6 +335,7 @@ static void *work(void *argument)
 int bucket_library_start(struct bucket *b)
 {
     b->jobs.long_max = b->librarian_count > 3 ? b->librarian_count - 2 : 1;
+    b->jobs.slow_max = b->jobs.long_max > 3 ? b->jobs.long_max / 2 : 1;
     for (uint32_t i = 0; i < b->librarian_count; i++) {
         char name[16];
         snprintf(name, sizeof name, "librarian/%hhu", (unsigned char)i);

@@ -16,6 +16,7 @@
 #include "meta/bucket.h"
 #include "meta/jobs.h"
 
+#define BUCKET_LIBRARIANS_MIN 8 // of which two are for names, so that six may list millions of keys before others wait
 #define BUCKET_LIBRARIANS_MAX 64
 
 // What is remembered of a folder's use; forgotten now and then.

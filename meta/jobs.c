@@ -58,9 +58,10 @@ static void wait_for_job(struct jobs *all)
 
 void jobs_init(struct jobs *all, struct lock *lock, void (*free)(struct job *j))
 {
-    *all = (struct jobs){.lock = lock, .free = free, .long_max = 1};
+    *all = (struct jobs){.lock = lock, .free = free, .long_max = 1, .slow_max = 1};
     all->short_jobs.last = &all->short_jobs.first;
     all->long_jobs.last = &all->long_jobs.first;
+    all->slow_jobs.last = &all->slow_jobs.first;
 }
 
 void jobs_release(struct jobs *all)
@@ -74,12 +75,18 @@ struct job *jobs_find(const struct jobs *all, uint64_t hash, table_same *same, c
     return job_of(table_find(&all->by_hash, hash, same, want, NULL));
 }
 
+// A long one, or a slow one.
+static bool may_take(const struct jobs *all, bool is_slow)
+{
+    return all->long_running < all->long_max && (!is_slow || all->slow_running < all->slow_max);
+}
+
 void jobs_add(struct jobs *all, struct job *j)
 {
     check(lock_is_held(all->lock));
     table_add(&all->by_hash, j->hash, (uint64_t)(uintptr_t)j);
-    queue_push(j->is_long ? &all->long_jobs : &all->short_jobs, j);
-    if (!j->is_long || all->long_running < all->long_max)
+    queue_push(j->is_slow ? &all->slow_jobs : j->is_long ? &all->long_jobs : &all->short_jobs, j);
+    if (!j->is_long || may_take(all, j->is_slow))
         wake_one(all);
 }
 
@@ -154,14 +161,17 @@ struct job *jobs_take(struct jobs *all)
     lock_scope(all->lock);
     while (!all->is_closing) {
         struct job *j = queue_pop(&all->short_jobs);
-        if (!j && all->long_running < all->long_max)
+        if (!j && may_take(all, false))
             j = queue_pop(&all->long_jobs);
+        if (!j && may_take(all, true))
+            j = queue_pop(&all->slow_jobs);
         if (j && !j->first && !j->is_own) {
             job_forget(all, j);
             all->free(j);
         } else if (j) {
             j->is_running = true;
             all->long_running += j->is_long;
+            all->slow_running += j->is_slow;
             return j;
         } else {
             wait_for_job(all);
@@ -178,7 +188,8 @@ void jobs_end(struct jobs *all, struct job *j, int error)
         job_forget(all, j);
         if (j->is_long && j->is_running) {
             all->long_running--;
-            if (all->long_jobs.first)
+            all->slow_running -= j->is_slow;
+            if (all->long_jobs.first || all->slow_jobs.first)
                 wake_one(all);
         }
         for (w = j->first; w; w = w->next)
@@ -199,6 +210,7 @@ void jobs_close(struct jobs *all)
 
 void jobs_end_all(struct jobs *all, int error)
 {
-    for (struct job *j; (j = queue_pop(&all->short_jobs)) || (j = queue_pop(&all->long_jobs));)
+    for (struct job *j; (j = queue_pop(&all->short_jobs)) || (j = queue_pop(&all->long_jobs)) ||
+                        (j = queue_pop(&all->slow_jobs));)
         jobs_end(all, j, error);
 }

@@ -11,7 +11,8 @@
 //    true. So it is called once or never, and never both.
 // 2. A queued job that nobody waits for is dropped when its turn comes, unless it is the owner's own
 //    idea. A running one ends: its answer is kept.
-// 3. Long jobs never occupy all takers where there are more than one.
+// 3. Long jobs never occupy all takers where there are more than one; slow ones, which are long, too, not all that long ones may
+//    have.
 // 4. No lock is held while a waiter is called.
 // 5. Of the idle takers the one that worked last is woken: its connection is warm, and others needn't have one.
 #pragma once
@@ -27,6 +28,7 @@ struct job {
     struct waiter *first;
     int64_t asked_ns;  // the owner's: since when it is there
     bool is_running, is_long;
+    bool is_slow;      // and long
     bool is_own;      // done though nobody waits for it
 };
 
@@ -42,8 +44,9 @@ struct jobs {
     struct lock *lock;
     struct idle_taker *idle;             // who waits for a job, who came last first
     void (*free)(struct job *j);
-    struct job_queue short_jobs, long_jobs;
-    uint32_t long_running, long_max;     // long_max: the owner's, before the first is taken
+    struct job_queue short_jobs, long_jobs, slow_jobs;
+    uint32_t long_running, long_max;     // slow ones as well; long_max: the owner's, before the first is taken
+    uint32_t slow_running, slow_max;     // likewise
     struct table by_hash;                // struct job, queued and running
     bool is_closing;
 };
@@ -52,7 +55,7 @@ void jobs_init(struct jobs *all, struct lock *lock, void (*free)(struct job *j))
 void jobs_release(struct jobs *all); // after jobs_close and jobs_end_all
 
 // Under the lock: the job with an equal want, NULL if there is none; puts a new one into its queue,
-// with `hash` and `is_long` set; lets somebody wait for one.
+// with `hash`, `is_long` and `is_slow` set; lets somebody wait for one.
 struct job *jobs_find(const struct jobs *all, uint64_t hash, table_same *same, const void *want);
 void jobs_add(struct jobs *all, struct job *j);
 void jobs_wait(struct job *j, struct waiter *w);

@@ -15,6 +15,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ from typing import Any
 import mounting
 import pytest
 import s3server
+from fakes3 import FakeS3
 from mounting import SLACK, eventually
 from s3proxy import S3Proxy
 
@@ -672,6 +674,26 @@ def test_a_rename_that_takes_longer_than_the_limit_is_answered_when_it_is_done(b
     proxy.fault(method="PUT", key="/b", delay_s=3)
     os.rename(m / "a", m / "b")
     assert bucket.keys() == ["b"] == os.listdir(m.path)
+
+
+def test_large_objects_that_are_renamed_at_once_keep_nobody_from_looking_names_up(mount):
+    numbers, large = range(8), bytes(64 * MIB)
+    with FakeS3({b"other/x": b"x", **{f"{i}/f".encode(): large for i in numbers}}) as server, S3Proxy(server.port) as proxy:
+        m = mount("s3://bucket", refresh=None, write="new", rename="copy", timeout="3s", **server.options(proxy.url))
+        copying = threading.Event()
+        proxy.fault(method="PUT", times=-1, then=copying.wait)
+        with ThreadPoolExecutor(len(numbers)) as pool:
+            moves = [pool.submit(os.rename, m / f"{i}/f", m / f"{i}/g") for i in numbers]
+            try:
+                eventually(lambda: proxy.requests["PUT"] >= 3 and m.counters()["waiters"] == len(numbers), SLACK)
+                assert os.listdir(m / "other") == ["x"]
+                assert not os.path.exists(m / "other/none")
+                assert not any(move.done() for move in moves)
+            finally:
+                copying.set()
+            for move in moves:
+                move.result()
+        assert sorted(server.only) == [*(f"{i}/g".encode() for i in numbers), b"other/x"]
 
 
 def test_a_rename_deletes_nothing_but_what_it_has_copied(bucket, writing, proxy):

@@ -160,6 +160,7 @@ static int target_key(struct op *op, struct buffer *key)
 
 // What can't be done by the server in one request is left to who asks: mv copies by itself when told EXDEV.
 #define COPY_BYTES_MAX (INT64_C(5) << 30)
+#define COPY_BYTES_SLOW (INT64_C(64) << 20)
 
 int s3_space_rename(struct op *op)
 {
@@ -186,6 +187,7 @@ int s3_space_rename(struct op *op)
     if (r == 0) {
         s3_space_leave_node(s3_space_of(op), &place, &e);
         r = change(op, &place, BUCKET_RENAME, e.raw, buffer_text(&to));
+        op->bucket_want.is_slow = e.size_bytes >= COPY_BYTES_SLOW;
         op->bucket_want.may_replace = op->space->options->write == WRITE_REPLACE && !(op->flags & RENAME_NOREPLACE);
     }
     bucket_place_release(&place);
