@@ -25,7 +25,7 @@
     X(REGISTRY_STATEMENTS, "registry_statements", COUNTER, "statements asked of registries")       \
     X(REGISTRY_FAILURES, "registry_failures", COUNTER, "statements that failed")                   \
     X(REGISTRY_AWAY, "registry_away", GAUGE, "registries that don't answer at the moment")            \
-    X(REGISTRY_SPARED, "registry_spared", COUNTER, "questions not asked as the registry is away")      \
+    X(REGISTRY_SPARED, "registry_spared", COUNTER, "questions not asked: it is away, or refuses us")     \
     X(REGISTRY_CHANGES, "registry_changes", COUNTER, "changes of a registry that were noticed")    \
     X(SET_LOADS, "set_loads", COUNTER, "key sets read whole from a registry")                      \
     X(SET_DIGESTS, "set_digests", COUNTER, "key sets compared with a registry instead of being read")   \

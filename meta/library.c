@@ -9,6 +9,8 @@
 //    with the mark of before doesn't turn the clock.
 // 5. While the database is away nobody but librarian/0 waits for it: what has to be asked is -ETIMEDOUT at
 //    once. (Each who waits would else cost a librarian the limit.) It looks less and less often.
+// 6. A login that was refused isn't tried for each who asks: a librarian without a connection answers -EACCES for a while, which
+//    doubles each time.
 #include "meta/library.h"
 
 #include <stdio.h>
@@ -20,6 +22,8 @@
 #include "base/queue.h"
 
 #define TIDY_BLOCKS 2000
+#define REFUSED_FIRST_NS NS_PER_S
+#define REFUSED_DOUBLED_MAX 3 // 8 s
 
 // Wants.
 
@@ -252,6 +256,7 @@ int librarian_registry(struct librarian *l, struct registry **ret_registry)
             l->registry = NULL;
             // A file that another process has locked isn't away: it can be opened when that ends.
             l->is_away = r == -ETIMEDOUT && l->repository->config->database != DATABASE_SQLITE;
+            l->is_refused = r == -EACCES && l->repository->config->database != DATABASE_SQLITE;
             log_debug("librarian/%u: %s", l->number, why ? why : strerror(-r));
             return r == -EUSERS ? -ETIMEDOUT : is_trouble(r) ? r : -EIO;
         }
@@ -305,16 +310,26 @@ static void hope(struct librarian *l)
         atomic_store(&l->gives_up, true);
 }
 
+// Invariant 6.
+static void note_refused(struct librarian *l, int error)
+{
+    bool is_refused = error == -EACCES && (l->registry ? l->registry->is_refused : l->is_refused);
+    l->refused_until_ns = is_refused ? clock_ns() + (REFUSED_FIRST_NS << l->refusals) : 0;
+    l->refusals = !is_refused ? 0 : l->refusals < REFUSED_DOUBLED_MAX ? l->refusals + 1 : l->refusals;
+}
+
 static int run(struct librarian *l, const struct want *w)
 {
     struct repository *r = l->repository;
     hope(l);
-    if (atomic_load(&r->is_away)) {
+    int spared = atomic_load(&r->is_away) ? -ETIMEDOUT : clock_ns() < l->refused_until_ns ? -EACCES : 0;
+    if (spared) {
         metric_add(METRIC_REGISTRY_SPARED, 1);
-        return -ETIMEDOUT;
+        return spared;
     }
     int error = job_run(l, w);
     note_away(l, error);
+    note_refused(l, error);
     return error;
 }
 

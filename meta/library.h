@@ -27,7 +27,9 @@ struct librarian {
     struct repository *repository;
     atomic_bool gives_up; // who waits for the registry need not
     struct registry *registry; // its thread's; NULL: to be opened
-    bool is_away;              // it could not be, as the database is away
+    bool is_away, is_refused;  // it could not be, as the database is away, or refuses the login
+    int64_t refused_until_ns;  // the login was: not tried again until then
+    unsigned refusals;         // in a row
     unsigned number;
     pthread_t thread;
 };

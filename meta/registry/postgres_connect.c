@@ -245,6 +245,7 @@ int postgres_connect(struct postgres *p, char **ret_why)
     cleanup(cleanup_free) char *reason = NULL;
     postgres_disconnect(p);
     p->sql.registry.is_away = false;
+    p->sql.registry.is_refused = true; // until it is known
     int r = repository_database(p->config, &u, &reason); // logins change: read each time
     if (r < 0)
         return refuse_login(p, r, reason, ret_why);
@@ -263,5 +264,6 @@ int postgres_connect(struct postgres *p, char **ret_why)
         r = sql_check_schema(&p->sql, ret_why);
     if (r < 0)
         postgres_disconnect(p);
+    p->sql.registry.is_refused = r == -EACCES;
     return r;
 }

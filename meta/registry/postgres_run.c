@@ -129,7 +129,7 @@ int postgres_enter(struct sql *q)
     p->heard_ns = clock_ns();
     p->deadline_ns = p->heard_ns + q->registry.limit_ns;
     p->has_looked = p->is_cancelled = false;
-    q->registry.is_away = false;
+    q->registry.is_away = q->registry.is_refused = false;
     if (!postgres_is_lost(p))
         return 0;
     return connect_again(p);

@@ -147,6 +147,7 @@ struct registry {
     // Whether the last verb's -ETIMEDOUT was for want of the database itself (it is refused, silent or
     // gone), which others would wait for just as well.
     bool is_away;
+    bool is_refused; // of the last verb: there is no connection, as the login was refused
 };
 
 // One function per verb, named registry_<verb>, in registry.c: same arguments, same errors.

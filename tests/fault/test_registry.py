@@ -320,6 +320,21 @@ def test_a_wrong_password_is_refused_at_mount_and_later_is_eacces_until_it_is_ri
     mounting.eventually(lambda: failure(m / UNKNOWN)[0] == "no error", mounting.SLACK)
 
 
+def test_a_login_that_is_refused_is_not_tried_again_for_each_who_asks(world, place):
+    logins = world.server.write_logins(place / "refused-auth.yaml", user=pgserver.READER)
+    m = world.mount(db_auth=logins, refresh="1h")
+    world.learn()
+    world.server.write_logins(logins, user=pgserver.READER, password="wrong")
+    world.proxy.cut()
+    before = world.proxy.connections
+    for i in range(60):
+        assert failure(m / f"{UNKNOWN}{i}")[0] == "EACCES"
+    assert world.proxy.connections - before < 20
+    assert m.log().count("password authentication failed") < 20
+    world.server.write_logins(logins, user=pgserver.READER)
+    mounting.eventually(lambda: failure(m / UNKNOWN)[0] == "no error", 10 + mounting.SLACK)
+
+
 def test_a_grant_that_is_taken_away_is_eacces_and_comes_back(world):
     m = world.mount()
     world.learn()
