@@ -154,7 +154,7 @@ int repository_open_with(const struct repository_options *o, struct repository_c
     *ret_why = NULL;
     int64_t limit_ns = o->is_known && r->limit_ns > KNOWN_LOOK_NS ? KNOWN_LOOK_NS : r->limit_ns;
     int e = first_look(r, limit_ns, ret_why);
-    if (o->is_known && (e == -ETIMEDOUT || e == -EIO)) {
+    if (o->is_known && (e == -ETIMEDOUT || e == -EIO || e == -EACCES)) {
         free(*ret_why);
         *ret_why = NULL;
         e = first_look_later(r, e);

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -333,6 +334,20 @@ def test_a_login_that_is_refused_is_not_tried_again_for_each_who_asks(world, pla
     assert m.log().count("password authentication failed") < 20
     world.server.write_logins(logins, user=pgserver.READER)
     mounting.eventually(lambda: failure(m / UNKNOWN)[0] == "no error", 10 + mounting.SLACK)
+
+
+def test_a_daemon_that_dies_while_its_login_is_refused_is_followed_by_one_that_goes_on(world, place):
+    logins = world.server.write_logins(place / "dying-auth.yaml", user=pgserver.READER)
+    m = world.mount(db_auth=logins)
+    world.learn()
+    world.server.write_logins(logins, user=pgserver.READER, password="wrong")
+    world.proxy.cut()
+    m.pids.add(pid := m.pid())
+    os.kill(pid, signal.SIGKILL)
+    assert failure(m / UNKNOWN)[0] == "EACCES"
+    world.server.write_logins(logins, user=pgserver.READER)
+    mounting.eventually(lambda: failure(m / UNKNOWN)[0] == "no error", 10 + mounting.SLACK)
+    world.assert_known_is_served()
 
 
 def test_a_grant_that_is_taken_away_is_eacces_and_comes_back(world):
