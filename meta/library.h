@@ -66,6 +66,14 @@ struct verified {
     uint64_t used;
 };
 
+// Folders of a set that were asked for one by one (library_part.c).
+#define WALKS_KEPT 16
+struct walk {
+    int64_t collection_id, type_id;
+    int64_t since_ns; // a window of `stale`
+    uint32_t count;   // in it
+};
+
 // Where someone is among the rows of a set (row_series.h).
 #define ROW_SERIES_KEPT 64
 struct row_series {
@@ -122,10 +130,11 @@ struct repository {
     bool refresh_wanted, is_forced; // to look now; by somebody who wants nothing old
 
     struct answers answers; // its own lock
-    struct lock verified_lock; // over the next three, LOCK_RANK_LEAF
+    struct lock verified_lock; // over the next four, LOCK_RANK_LEAF
     struct verified *verified;
     uint32_t verified_count;
     uint64_t verified_used;
+    struct walk walks[WALKS_KEPT];
     struct lock series_lock; // over the next two, LOCK_RANK_LEAF
     struct row_series series[ROW_SERIES_KEPT];
     uint64_t series_used;
@@ -174,6 +183,8 @@ int job_set(struct librarian *l, const struct want *w);
 int job_part(struct librarian *l, const struct want *w); // in library_part.c
 // Asks with nobody waiting, unless too much is asked so already.
 void library_ask_ahead(struct repository *r, const struct want *want);
+// Whether many folders of the set were asked for lately, as by who walks through it.
+bool library_is_walked(struct repository *r, const struct set_id *id);
 int job_verify(struct librarian *l, const struct want *w); // in library_verify.c
 int job_find(struct librarian *l, const struct want *w); // in find.c
 int job_row(struct librarian *l, const struct want *w);
@@ -184,8 +195,16 @@ int job_folder(struct librarian *l, const struct want *w);
 void library_note_epoch(struct repository *r, uint64_t epoch); // a new one; under r->lock
 // The oldest epoch of which listings may still be shown to who came at `fresh`; `fresh` itself: none before it.
 uint64_t library_oldest(struct repository *r, uint64_t fresh);
-// For how long what is of `epoch` may be remembered; INT64_MAX: until the registry changes.
-int64_t library_old_left(struct repository *r, uint64_t epoch, uint64_t fresh);
+// For how long what is of `epoch`, of this set, may be remembered; INT64_MAX: until the registry changes.
+int64_t library_old_left(struct repository *r, const struct set_id *id, uint64_t epoch, uint64_t fresh);
+// A whole set that may still be shown to who came at `fresh`; false: there is none.
+struct old_set {
+    struct set_id id;
+    uint64_t set_epoch;   // its own
+    uint64_t known_epoch; // the newest at which it was the same
+};
+bool library_old_set(struct repository *r, const struct set_id *id, uint64_t fresh, struct old_set *ret_set);
+bool library_is_compared(struct repository *r, const struct set_id *id); // instead of being read, when it is old
 // A set was read; its digest (0: it has none) and what it took to have it.
 void library_note_read(struct repository *r, const struct set_id *id, const struct set_state *state, uint64_t digest,
                        int64_t cost_ns);

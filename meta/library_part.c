@@ -7,8 +7,11 @@
 //    large set of a registry that always changes isn't read over and over.
 // 4. What is too much for one answer, or too little for a question of its own, is read by pages, and not here: this is a
 //    short job (jobs.h, 3). That is kept as an answer, ROW_REFUSED; who gets it asks for the set (place_part.c).
+// 5. Of a set that is known as a whole, and compared, more than WALKED folders aren't asked for within `stale`: who
+//    goes through so many gets what was known (place_part.c), or each commit on the server would cost a statement a folder.
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/metric.h"
@@ -17,6 +20,7 @@
 #define ASKED_AHEAD_MAX 64
 #define PART_ROWS_MAX 20000
 #define PARTS_BEFORE_ALL 64
+#define WALKED 16
 #define LEVEL_MEMBERS_MAX 16 // of a chain, whose folders' names are asked: each is another probe for each of them
 
 struct ask_ahead {
@@ -59,6 +63,46 @@ static void note_part(struct repository *r, const struct want *w)
     atomic_store(&r->parts_before_all, 2 * atomic_load(&r->parts_before_all));
     struct want all = {.kind = WANT_SET, .fresh = w->fresh, .collection_id = w->collection_id, .type_id = w->type_id};
     library_ask_ahead(r, &all);
+}
+
+// The one of this set; NULL.
+static struct walk *find_walk(struct repository *r, int64_t collection_id, int64_t type_id)
+{
+    check(lock_is_held(&r->verified_lock));
+    for (struct walk *w = r->walks; w < r->walks + WALKS_KEPT; w++)
+        if (w->count && w->collection_id == collection_id && w->type_id == type_id)
+            return w;
+    return NULL;
+}
+
+// Instead of the one that began first.
+static struct walk *oldest_walk(struct repository *r)
+{
+    struct walk *oldest = r->walks;
+    for (struct walk *w = r->walks; w < r->walks + WALKS_KEPT; w++)
+        oldest = w->since_ns < oldest->since_ns ? w : oldest;
+    return oldest;
+}
+
+// Invariant 5.
+static void note_step(struct repository *r, const struct want *want)
+{
+    int64_t now = clock_ns();
+    lock_scope(&r->verified_lock);
+    struct walk *w = find_walk(r, want->collection_id, want->type_id);
+    bool goes_on = w && now < w->since_ns + r->stale_ns;
+    w = w ? w : oldest_walk(r);
+    *w = (struct walk){.collection_id = want->collection_id,
+                       .type_id = want->type_id,
+                       .since_ns = goes_on ? w->since_ns : now,
+                       .count = goes_on ? w->count + 1 : 1};
+}
+
+bool library_is_walked(struct repository *r, const struct set_id *id)
+{
+    lock_scope(&r->verified_lock);
+    const struct walk *w = find_walk(r, id->collection_id, id->type_id);
+    return w && w->count >= WALKED && clock_ns() < w->since_ns + r->stale_ns;
 }
 
 struct part_load {
@@ -130,6 +174,7 @@ int job_part(struct librarian *l, const struct want *w)
     for (uint32_t i = 0; i < count; i++)
         ids[i] = members[i]->id;
     note_part(l->repository, w);
+    note_step(l->repository, w);
     r = load_part(l, w, &s, values, ids, count);
     free(ids);
     free(members);

@@ -55,13 +55,6 @@ static int64_t left_since(const struct repository *r, int64_t since_ns)
     return left > 0 ? left : 0;
 }
 
-int64_t library_old_left(struct repository *r, uint64_t epoch, uint64_t fresh)
-{
-    if (epoch >= fresh)
-        return INT64_MAX;
-    return epoch < atomic_load(&r->forced_epoch) ? 0 : left_since(r, old_since(r, epoch));
-}
-
 uint64_t library_oldest(struct repository *r, uint64_t fresh)
 {
     uint64_t forced = atomic_load(&r->forced_epoch), oldest = fresh;
@@ -93,6 +86,13 @@ static struct verified *find_verified(struct repository *r, const struct set_id 
     return NULL;
 }
 
+// Whether it was compared so soon that the database may not have told all.
+static bool is_early(struct repository *r, const struct verified *v)
+{
+    int64_t began = epoch_began(r, v->epoch);
+    return began != INT64_MIN && v->checked_ns < began + LATE_NS;
+}
+
 // A new one, or that which was used least lately.
 static struct verified *make_room(struct repository *r)
 {
@@ -114,6 +114,42 @@ static bool get_verified(struct repository *r, const struct set_id *id, struct v
     v->used = ++r->verified_used;
     *ret_copy = *v;
     return true;
+}
+
+// At which epoch a set of `set_epoch` is known to be what it was, last.
+static uint64_t known_epoch(struct repository *r, const struct verified *v, uint64_t set_epoch)
+{
+    bool is_compared = !v->is_changed && v->set_epoch == set_epoch && v->epoch > set_epoch;
+    return is_compared && (!is_early(r, v) || left_since(r, epoch_began(r, v->epoch))) ? v->epoch : set_epoch;
+}
+
+int64_t library_old_left(struct repository *r, const struct set_id *id, uint64_t epoch, uint64_t fresh)
+{
+    struct verified v;
+    if (epoch >= fresh)
+        return INT64_MAX;
+    if (epoch < atomic_load(&r->forced_epoch))
+        return 0;
+    bool is_late = get_verified(r, id, &v) && v.epoch == epoch && v.epoch > v.set_epoch && is_early(r, &v);
+    return left_since(r, is_late ? epoch_began(r, epoch) : old_since(r, epoch));
+}
+
+bool library_old_set(struct repository *r, const struct set_id *id, uint64_t fresh, struct old_set *ret_set)
+{
+    struct verified v;
+    struct set_state state;
+    uint64_t oldest = library_oldest(r, fresh);
+    if (oldest >= fresh || catalogue_set(r->catalogue, id, &state) < 0)
+        return false;
+    uint64_t known = get_verified(r, id, &v) ? known_epoch(r, &v, state.epoch) : state.epoch;
+    *ret_set = (struct old_set){.id = *id, .set_epoch = state.epoch, .known_epoch = known};
+    return known >= oldest;
+}
+
+bool library_is_compared(struct repository *r, const struct set_id *id)
+{
+    struct verified v;
+    return get_verified(r, id, &v) && !v.is_changed;
 }
 
 void library_note_read(struct repository *r, const struct set_id *id, const struct set_state *state, uint64_t digest,
@@ -149,8 +185,7 @@ static int64_t good_left(struct repository *r, const struct verified *v, uint64_
 {
     if (v->is_changed || v->epoch < fresh || v->epoch == v->set_epoch)
         return 0; // of its own epoch it is by itself
-    int64_t began = epoch_began(r, v->epoch);
-    return began == INT64_MIN || v->checked_ns >= began + LATE_NS ? INT64_MAX : left_since(r, began);
+    return is_early(r, v) ? left_since(r, epoch_began(r, v->epoch)) : INT64_MAX;
 }
 
 uint64_t library_good_epoch(struct repository *r, const struct set_id *id, uint64_t fresh, int64_t *ret_left_ns)
@@ -172,8 +207,8 @@ int library_pin_set(struct repository *r, const struct set_id *id, uint64_t fres
 // Invariant 2.
 static bool is_due(struct repository *r, const struct verified *v, uint64_t fresh)
 {
-    int64_t now = clock_ns(), began = epoch_began(r, v->epoch);
-    bool is_late = v->epoch != v->set_epoch && began != INT64_MIN && v->checked_ns < began + LATE_NS && now >= began + LATE_NS;
+    int64_t now = clock_ns();
+    bool is_late = v->epoch != v->set_epoch && is_early(r, v) && now >= epoch_began(r, v->epoch) + LATE_NS;
     int64_t kept = KEPT_NS - v->read_ns % (KEPT_NS / 4); // not all sets at a time
     return !v->is_changed && (v->epoch < fresh || is_late) && now >= v->checked_ns + COSTS_APART * v->cost_ns &&
            now < v->read_ns + kept;

@@ -141,8 +141,8 @@ struct set_id place_set_id(const struct place *p)
     return id;
 }
 
-// Whether the folder that `p` now is exists: >0, 0, -EINPROGRESS.
-static int find_folder(const struct place *p, struct want *want)
+// Whether the folder that `p` now is exists: >0, 0, -EINPROGRESS. *ret_left_ns as an entry's.
+static int find_folder(const struct place *p, int64_t *ret_left_ns, struct want *want)
 {
     struct set_id id = place_set_id(p), part;
     enum row_kind kind;
@@ -159,6 +159,8 @@ static int find_folder(const struct place *p, struct want *want)
     }
     if (r != -ENOENT)
         return r < 0 ? r : kind == ROW_ENTERED;
+    if (place_find_old_folder(p, ret_left_ns) == 0)
+        return 1;
     place_want_point(p, WANT_FOLDER, want);
     if (answers_get(&p->repository->answers, want, &kind, &record))
         return kind == ROW_ENTERED;
@@ -236,10 +238,10 @@ static int look_up_level(struct place *p, struct text name, struct entry *ret_en
     int r = enter_level(p, name, want);
     if (r < 0)
         return r;
-    r = find_folder(p, want);
+    *ret_entry = (struct entry){.kind = ENTRY_FOLDER, .name = name};
+    r = find_folder(p, &ret_entry->left_ns, want);
     if (r <= 0)
         return r < 0 ? r : -ENOENT;
-    *ret_entry = (struct entry){.kind = ENTRY_FOLDER, .name = name};
     return 0;
 }
 

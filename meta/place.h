@@ -42,6 +42,9 @@ int place_pin_set(const struct place *p, struct set_state *ret_state, struct wan
 // The same for a listing, where an old one may do; else the want has_old.
 int place_pin_listing(const struct place *p, struct set_state *ret_state, struct want *want);
 bool place_has_generation(const struct place *p, uint64_t generation); // of the one or the other
+// Whether the folder that `p` now is was there a little while ago, and for how long that may be remembered. -ENOENT: it is to
+// be asked for.
+int place_find_old_folder(const struct place *p, int64_t *ret_left_ns);
 // The id of the part that the folder of its first `depth` levels is asked as; false: it isn't.
 bool place_part_id(const struct place *p, uint32_t depth, struct set_id *ret_id);
 // Files and composites' folders, in a folder of files (place_file.c). Looking up and entering goes

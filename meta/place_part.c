@@ -3,8 +3,8 @@
 // alone is asked, and kept as a set of its own: of a folder of files its rows, of one of folders a row for each. In a
 // registry of millions every folder is there at once, and is renewed at once. Who goes through many of them gets
 // the whole set besides (library_part.c).
-// A listing that is old goes on being shown while it is renewed (library_verify.c, invariant 3); single names are as new as
-// who asks wants them.
+// A listing that is old goes on being shown while it is renewed (library_verify.c, invariant 3), and a folder that is in
+// one may be entered; single names of files are as new as who asks wants them, and so is that something isn't there.
 #include "base/hash.h"
 #include "base/metric.h"
 #include "meta/place.h"
@@ -48,38 +48,79 @@ int place_pin_set(const struct place *p, struct set_state *ret_state, struct wan
     return r == -ENOENT ? want_part(p, want) : r;
 }
 
-// Of those that are old, but not too old, the newest.
-static int pin_old(const struct place *p, uint64_t oldest, struct set_state *ret_state)
+// Of what is old, but not too old, the newest: the whole set, or the part that the folder of the first `depth` levels is.
+static bool find_old(const struct place *p, uint32_t depth, struct old_set *ret_set)
 {
-    struct catalogue *c = p->repository->catalogue;
     struct set_id id = place_set_id(p), part;
-    struct set_state other;
-    int r = catalogue_pin_set(c, &id, oldest, ret_state);
-    if (!place_part_id(p, p->depth, &part) || catalogue_pin_set(c, &part, oldest, &other) < 0)
-        return r;
-    bool is_newer = r < 0 || other.epoch > ret_state->epoch;
-    if (r == 0)
-        catalogue_unpin(c, is_newer ? ret_state->generation : other.generation);
-    if (is_newer)
-        *ret_state = other;
+    struct old_set of_part;
+    bool has_whole = library_old_set(p->repository, &id, p->fresh, ret_set);
+    if (!place_part_id(p, depth, &part) || !library_old_set(p->repository, &part, p->fresh, &of_part))
+        return has_whole;
+    if (!has_whole || of_part.known_epoch > ret_set->known_epoch)
+        *ret_set = of_part;
+    return true;
+}
+
+// Each in its turn is asked for again, with nobody waiting, before it is too old: a whole set by being compared, where it
+// can be, a part by a statement.
+static void renew(const struct place *p, const struct old_set *old)
+{
+    struct repository *r = p->repository;
+    struct set_id id = place_set_id(p), part;
+    struct want want = {0};
+    struct place parent = *p; // for its want only
+    int64_t left = library_old_left(r, &old->id, old->known_epoch, p->fresh);
+    bool is_compared = !old->id.part && library_is_compared(r, &id);
+    if (is_compared || left > r->stale_ns / 2 || !place_part_id(p, p->depth - 1, &part))
+        return;
+    parent.depth--;
+    parent.key.size_bytes = (size_t)key_values_size(key_text(&p->key), parent.depth);
+    want_part(&parent, &want);
+    if (want.kind == WANT_PART)
+        library_ask_ahead(r, &want);
+    want_release(&want);
+}
+
+int place_find_old_folder(const struct place *p, int64_t *ret_left_ns)
+{
+    struct repository *r = p->repository;
+    struct old_set old;
+    enum row_kind kind;
+    if (!find_old(p, p->depth - 1, &old) ||
+        catalogue_find_folder(r->catalogue, &old.id, old.set_epoch, &p->key, &kind) < 0 || kind != ROW_ENTERED)
+        return -ENOENT;
+    renew(p, &old);
+    int64_t left = library_old_left(r, &old.id, old.known_epoch, p->fresh);
+    *ret_left_ns = left ? left : 1;
     return 0;
+}
+
+// Whether who lists gets an old listing rather than to wait for the new one, or to ask for it at all.
+static bool will_do(const struct place *p, const struct want *want, bool *ret_is_walked)
+{
+    struct set_id id = place_set_id(p);
+    *ret_is_walked = library_is_compared(p->repository, &id) && library_is_walked(p->repository, &id);
+    return *ret_is_walked || p->may_be_old || library_is_slow(p->repository, want);
 }
 
 int place_pin_listing(const struct place *p, struct set_state *ret_state, struct want *want)
 {
     struct repository *repository = p->repository;
-    uint64_t oldest;
+    struct old_set old;
+    bool is_walked;
     int r = place_pin_set(p, ret_state, want);
-    if (r != -EINPROGRESS || (oldest = library_oldest(repository, p->fresh)) == p->fresh)
+    if (r != -EINPROGRESS || !find_old(p, p->depth, &old))
         return r;
-    if (pin_old(p, oldest, ret_state) < 0)
-        return r;
-    if (!p->may_be_old && !library_is_slow(repository, want)) {
-        catalogue_unpin(repository->catalogue, ret_state->generation);
+    if (!will_do(p, want, &is_walked)) {
         want->has_old = true;
         return r;
     }
-    library_ask_ahead(repository, want);
+    if (catalogue_pin_set(repository->catalogue, &old.id, old.set_epoch, ret_state) < 0)
+        return r; // gone since
+    if (ret_state->epoch < old.known_epoch)
+        ret_state->epoch = old.known_epoch;
+    if (!is_walked)
+        library_ask_ahead(repository, want);
     want_release(want);
     *want = (struct want){0};
     metric_add(METRIC_SETS_OLD, 1);
@@ -94,7 +135,7 @@ int64_t place_left_ns(const struct place *p, const struct listing *l)
     struct set_id id = place_set_id(p);
     uint64_t good = library_good_epoch(p->repository, &id, p->fresh, &left);
     if (l && l->generation)
-        old = library_old_left(p->repository, l->epoch, good);
+        old = library_old_left(p->repository, &id, l->epoch, good);
     return old < left ? old : left;
 }
 

@@ -146,6 +146,7 @@ struct entry {
     uint64_t version;         // ENTRY_LINK: of a target that may be another one day; 0: it never is
     int64_t size_bytes;       // ENTRY_FILE: as recorded; SIZE_UNKNOWN. ENTRY_LINK: its target's
     int64_t mtime_unix_ns;    // ENTRY_FILE
+    int64_t left_ns;          // for how long it may be remembered, if it is old; 0: it isn't
 };
 
 int place_root(struct repository *r, uint64_t fresh, struct place *ret_place, struct want *want);

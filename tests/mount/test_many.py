@@ -196,7 +196,39 @@ def test_a_large_set_that_others_commits_are_not_about_is_compared_and_not_asked
     gone = sorted(os.listdir(folders[5]))[0]
     visit, detector = re.match(r"calexp_LSSTCam_(\d+)_(\d+)", gone).groups()
     many.sql("DELETE FROM {tags} t USING collection c WHERE c.collection_id = t.collection_id AND name = 'good' AND visit = %s AND detector = %s", int(visit), int(detector))
-    mounting.eventually(lambda: not os.path.exists(f"{folders[5]}/{gone}") and gone not in os.listdir(folders[5]), mounting.SLACK)
+    mounting.eventually(lambda: not os.path.exists(f"{folders[5]}/{gone}"), mounting.SLACK)
+    mounting.eventually(lambda: gone not in os.listdir(folders[5]), 15 * mounting.SLACK) # once it was compared again
+
+
+COMMITS = 12
+
+
+@pytest.mark.parametrize("collection", [GOOD, RUN, CHAIN])
+def test_folders_that_were_listed_are_entered_without_a_statement_while_others_commit_all_the_time(many, mount, collection):
+    """Whether their set can be compared or not."""
+    m = mount(many.repo, refresh="200ms", stale="1h")
+    at, known = m / "collections" / collection / "calexp", many.folders(collection)
+    for path in sorted(p for p in known if "visit=" not in p):
+        os.listdir(at / path)
+    folders = [str(at / p) for p in known if p]
+    many.statements()
+    points = m.counters()["point_queries"]
+    for k in range(COMMITS):
+        change_elsewhere(many, m, f"entering {k}")
+        for f in folders:
+            os.stat(f)
+    assert (m.counters()["point_queries"] - points, many.statements()) == (0, []), len(folders) * COMMITS
+
+
+def test_a_walk_through_a_set_that_is_compared_asks_for_few_of_its_folders_while_others_commit_all_the_time(many, mount):
+    m, folders = whole_of(many, mount, GOOD, stale="1h")
+    mounting.eventually(lambda: os.listdir(folders[0]) and many.statements() == [], mounting.SLACK)
+    points = m.counters()["point_queries"]
+    for k in range(COMMITS):
+        change_elsewhere(many, m, f"walking {k}")
+        assert all(os.listdir(f) for f in folders)
+    assert m.counters()["point_queries"] - points <= 16, len(folders) * COMMITS
+    assert m.counters()["set_loads"] == 1
 
 
 def test_a_listing_is_shown_while_the_database_takes_its_time_and_only_for_as_long_as_is_said(many, mount):

@@ -170,6 +170,8 @@ static int entry_find(struct op *op, uint64_t parent, struct text name, struct e
     butler_keep_for(op, place_left_ns(&place, NULL));
     r = place_lookup(&place, name, ret_entry, scratch, target, &op->want);
     butler_keep_for(op, place_left_ns(&place, NULL)); // whichever of both it was found by
+    if (r == 0 && ret_entry->left_ns)
+        butler_keep_for(op, ret_entry->left_ns);
     place_release(&place);
     return r;
 }
