@@ -10,8 +10,11 @@
 // 2. The values of the next level come from its table as well, and each is probed until a dataset is found. A day is
 //    there if one of its visits is: first one of them is tried, which mostly tells; then the range of their numbers, one
 //    probe per detector, each row found being looked at, as numbers needn't follow the days.
-// 3. Scalar subqueries, as they are probes whatever the planner thinks of its tables: an EXISTS may become a hash of
-//    all of one.
+// 3. Rows that stand for folders are asked for no more than their data ID: what else a row has is made up, and a dataset's
+//    own row and its files, which lie all over their tables, aren't read.
+// 4. Scalar subqueries, as they are probes whatever the planner thinks of its tables: an EXISTS may become a hash of
+//    all of one. OFFSET 0 around what comes first, and an order that an index has where one row will do: or the planner,
+//    who takes a few rows of a table for a beginning of it, looks for them from its beginning to its end.
 #include "base/log.h"
 #include "meta/registry/postgres_internal.h"
 
@@ -83,15 +86,15 @@ static void add_values(struct folder *f, uint32_t element)
     add_key(f, table, element == f->source.t->day_obs_source, " WHERE ");
 }
 
-// "SELECT id FROM <visits> WHERE <of the day v.k>".
-static void add_day(struct folder *f, const struct element *e, const char *end)
+// "SELECT id, day_obs FROM <visits> WHERE day_obs <which> v.k ...".
+static void add_day(struct folder *f, const struct element *e, const char *which, const char *end)
 {
     struct sql *q = f->source.q;
     sql_add(q, "SELECT ");
     sql_name(q, e->key_column);
-    sql_add(q, " AS id FROM ");
+    sql_add(q, " AS id, day_obs FROM ");
     sql_table(q, e->table);
-    sql_add(q, " WHERE day_obs = v.k");
+    buffer_format(&q->text, " WHERE day_obs %s v.k", which);
     add_key(f, e, false, " AND ");
     sql_add(q, end);
 }
@@ -103,12 +106,12 @@ static void add_wanted(struct folder *f, const struct element *e, bool by_range)
     if (!f->is_of_days) {
         sql_add(q, " = v.k");
     } else if (!by_range) {
-        sql_add(q, " = (");
-        add_day(f, e, " LIMIT 1)");
+        sql_add(q, " = (SELECT CASE WHEN w.day_obs = v.k THEN w.id END FROM (");
+        add_day(f, e, ">=", " ORDER BY day_obs LIMIT 1) AS w)");
     } else {
         sql_add(q, " BETWEEN (SELECT min(id) FROM (");
-        add_day(f, e, " OFFSET 0) AS w) AND (SELECT max(id) FROM (");
-        add_day(f, e, " OFFSET 0) AS w) AND v.k = (SELECT w.day_obs FROM ");
+        add_day(f, e, "=", " OFFSET 0) AS w) AND (SELECT max(id) FROM (");
+        add_day(f, e, "=", " OFFSET 0) AS w) AND v.k = (SELECT w.day_obs FROM ");
         sql_table(q, e->table);
         sql_add(q, " AS w");
         for (uint32_t i = 0; i < e->required_count; i++) {
@@ -192,12 +195,23 @@ static void add_probe(struct folder *f, bool by_range)
 static void add_are_many(struct folder *f)
 {
     struct sql *q = f->source.q;
-    buffer_format(&q->text, "(SELECT count(*) FROM (SELECT 1 FROM unnest($2::%s[]) AS m(id) CROSS JOIN LATERAL (SELECT 1 FROM ",
+    buffer_format(&q->text, "(SELECT 1 FROM unnest($2::%s[]) AS m(id) CROSS JOIN LATERAL (SELECT 1 FROM ",
                   q->is_keyed_by_name ? "text" : "bigint");
     sql_table(q, f->source.t->tags_table);
     buffer_format(&q->text, " WHERE dataset_type_id = $1 AND %s = m.id", sql_collection_column(q));
     postgres_add_columns(&f->source, " ORDER BY ", "");
-    buffer_format(&q->text, " LIMIT %d) AS w LIMIT %d) AS w) > %d", FEW_ROWS + 1, FEW_ROWS + 1, FEW_ROWS);
+    buffer_format(&q->text, " LIMIT %d) AS w OFFSET %d LIMIT 1) = 1", FEW_ROWS + 1, FEW_ROWS);
+}
+
+// Invariant 3: as postgres_select has them.
+static void select_level(struct folder *f)
+{
+    struct sql *q = f->source.q;
+    const char *column = sql_collection_column(q);
+    buffer_format(&q->text, "SELECT 0, t.%s, t.dataset_id, t.%s, NULL, %s, NULL, NULL, NULL, NULL", column, column,
+                  f->source.t->day_obs_source != INDEX_NONE ? "x.day_obs" : "NULL");
+    postgres_add_columns(&f->source, ", ", "t.");
+    sql_add(q, ", 0, '', 'x', '', NULL, 0 FROM (");
 }
 
 static void add_level(struct folder *f)
@@ -205,7 +219,7 @@ static void add_level(struct folder *f)
     struct sql *q = f->source.q;
     sql_add(q, "SELECT r.* FROM (");
     add_values(f, f->source.t->levels[f->depth].element);
-    sql_add(q, ") AS v CROSS JOIN LATERAL (");
+    sql_add(q, " OFFSET 0) AS v CROSS JOIN LATERAL (");
     if (f->is_of_days) {
         sql_add(q, "SELECT * FROM ((");
         add_probe(f, false);
@@ -227,23 +241,28 @@ static int run_folder(struct folder *f, uint32_t limit, struct sql_rows **ret_ro
         return r;
     if (f->wanted != INDEX_NONE && !postgres_has_records(q))
         return -E2BIG;
-    postgres_select(&f->source);
     if (f->wanted != INDEX_NONE) {
+        sql_start(q, "");
+        select_level(f);
         add_level(f);
+        buffer_format(&q->text, " LIMIT %u) AS t", limit + 1);
+        postgres_add_day_obs(&f->source);
     } else {
+        postgres_select(&f->source);
         postgres_add_ranked(&f->source);
         add_conditions(f, false);
+        buffer_format(&q->text, " LIMIT %u", limit + 1);
+        postgres_join(&f->source, "t.rank");
     }
-    buffer_format(&q->text, " LIMIT %u", limit + 1);
-    postgres_join(&f->source, "t.rank");
     return sql_run(q, f->given, f->given_count, ret_rows);
 }
 
 // No row came: it is an empty folder, or they were too few to be looked for.
 static int refuse_few(struct folder *f)
 {
-    sql_start(f->source.q, "SELECT 1 WHERE NOT ");
+    sql_start(f->source.q, "SELECT 1 WHERE coalesce(");
     add_are_many(f);
+    sql_add(f->source.q, ", false) = false");
     int r = sql_has_row(f->source.q, f->given, 2);
     return r > 0 ? -E2BIG : r;
 }

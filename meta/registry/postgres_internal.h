@@ -91,6 +91,7 @@ int postgres_look(struct sql *q); // for records' tables that weren't there
 bool postgres_has_records(const struct sql *q); // there is one
 void postgres_select(const struct sql_source *o);
 void postgres_join(const struct sql_source *o, const char *order);
+void postgres_add_day_obs(const struct sql_source *o); // what postgres_join has of x
 // "<separator><alias><column>..." of the data ID, the first after `before`.
 void postgres_add_columns(const struct sql_source *o, const char *before, const char *alias);
 

@@ -97,6 +97,17 @@ bool postgres_has_records(const struct sql *q)
     return false;
 }
 
+void postgres_add_day_obs(const struct sql_source *o)
+{
+    if (o->t->day_obs_source == INDEX_NONE)
+        return;
+    sql_add(o->q, " LEFT JOIN LATERAL (SELECT x.day_obs FROM ");
+    sql_table(o->q, o->s->elements[o->t->day_obs_source].table);
+    sql_add(o->q, " AS x");
+    sql_add_day_obs_key(o, " WHERE ");
+    sql_add(o->q, " OFFSET 0) AS x ON true");
+}
+
 void postgres_select(const struct sql_source *o)
 {
     struct sql *q = o->q;
@@ -138,13 +149,7 @@ void postgres_join(const struct sql_source *o, const char *order)
     buffer_format(&q->text, "%s, ingest_date FROM ", sql_run_column(q));
     sql_table(q, TEXT("dataset"));
     sql_add(q, " WHERE id = t.dataset_id OFFSET 0) AS d ON true");
-    if (o->t->day_obs_source != INDEX_NONE) {
-        sql_add(q, " LEFT JOIN LATERAL (SELECT x.day_obs FROM ");
-        sql_table(q, o->s->elements[o->t->day_obs_source].table);
-        sql_add(q, " AS x");
-        sql_add_day_obs_key(o, " WHERE ");
-        sql_add(q, " OFFSET 0) AS x ON true");
-    }
+    postgres_add_day_obs(o);
     if (postgres_has_records(q))
         add_records(q);
     sql_add(q, " ORDER BY ");

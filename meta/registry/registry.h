@@ -97,9 +97,9 @@ struct registry_ops {
     // What is in the folder of the first `depth` levels' values, in the collections (no chains; CALIBRATION
     // ones are passed over); registry_folder_columns says more than 0. Where its entries are files: all rows,
     // of one collection after the other. Where they are folders: for each of them one row that is stored, of the
-    // first collection that has its data ID. -E2BIG: there are more than `limit`, or all of the type in the collections
-    // is so little that it may as well be read, or looking for the folders takes too long. NULL: it has no quicker way
-    // than reading all of a collection.
+    // first collection that has its data ID, and of that only its values (its time and its files are made up). -E2BIG:
+    // there are more than `limit`, or all of the type in the collections is so little that it may as well be read, or
+    // looking for the folders takes too long. NULL: it has no quicker way than reading all of a collection.
     int (*folder)(struct registry *r, const struct snapshot *s, const struct dataset_type *t,
                   const int64_t *collections, uint32_t count, const struct value *values,
                   uint32_t depth, uint32_t limit, registry_each *each, void *context);
