@@ -200,6 +200,28 @@ static void op_reply_error(struct op *op, int error)
     fuse_reply_err(op->req, -error);
 }
 
+static int add_part(struct text name, void *context)
+{
+    buffer_append_byte(context, '/');
+    buffer_append_text(context, name);
+    return 0;
+}
+
+static void log_late(struct op *op)
+{
+    BUFFER_CLEANUP path = {0};
+    struct file_node file;
+    const struct space_options *of = op->space->options; // the mount's own root has none
+    uint64_t node = op->node;
+    if (state_get_file(op->fs->state, node, &file)) // of a dataset's its folder is known, of an object's its name
+        node = file.name ? file.name : file.parent;
+    state_path(op->fs->state, node, op->space->number, add_part, &path);
+    if (op->name.size_bytes)
+        add_part(op->name, &path);
+    log_warn("request timed out: %s did not answer in time, or the limit is too short (option timeout): %s: %.*s",
+             op->source->name, of ? of->source : "the mount", (int)path.size_bytes, path.data ? path.data : "");
+}
+
 // Takes the op out after its deadline: the source may still answer, and then finds it claimed.
 static void op_give_up(struct park *p, struct op *op)
 {
@@ -207,7 +229,7 @@ static void op_give_up(struct park *p, struct op *op)
         return;
     fuse_req_interrupt_func(op->req, NULL, NULL);
     log_request_set(op->unique);
-    log_warn("request timed out: %s did not answer in time", op->source->name);
+    log_late(op);
     op_reply_error(op, -ETIMEDOUT);
     if (op->source->cancel(op))
         op_unref(op);

@@ -535,6 +535,7 @@ def test_a_server_that_is_silent_is_a_time_out_and_nothing_appears_later(bucket,
     time.sleep(2.5)  # the server has taken it by now, and was told to delete it
     eventually(lambda: bucket.keys() == [], SLACK)
     assert not os.path.exists(m / "f")
+    assert any("request timed out" in line and line.endswith(f"s3://{bucket.name}: /f") for line in m.log().splitlines()), m.log()
 
 
 def test_who_was_told_of_a_time_out_finds_no_half_of_his_file(bucket, writing, proxy):
