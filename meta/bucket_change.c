@@ -190,7 +190,7 @@ static void folder_keep(struct bucket *b, struct text prefix)
 
 static int make_folder(struct bucket *b, struct text prefix, struct text name, struct text key)
 {
-    int r = marker_put(b, key);
+    int r = key.size_bytes > S3_KEY_BYTES_MAX ? -ENAMETOOLONG : marker_put(b, key); // with its slash
     if (r == 0)
         note_folder(b, prefix, name, true);
     return r;

@@ -332,6 +332,20 @@ def test_folders_are_made_emptied_and_removed(bucket, writing):
     assert bucket.keys() == []
 
 
+def test_a_key_is_as_long_as_s3_has_them_and_a_folder_s_has_its_slash(bucket, writing):
+    not_on_rclone(bucket, MARKERS)
+    m = writing()
+    folder = m.path / "/".join(["n" * 255] * 3 + ["x"])  # with its slash 770 bytes
+    os.makedirs(folder)
+    (folder / ("f" * 254)).write_bytes(b"1")
+    assert bucket.get(f"{folder.relative_to(m.path)}/{'f' * 254}") == b"1"
+    with refused(errno.ENAMETOOLONG):
+        (folder / ("f" * 255)).write_bytes(b"1")
+    os.mkdir(folder / ("d" * 253))
+    with refused(errno.ENAMETOOLONG):
+        os.mkdir(folder / ("d" * 254))
+
+
 def test_a_folder_that_was_removed_and_is_made_again_is_another_one(bucket, writing):
     not_on_rclone(bucket, MARKERS)
     m = writing(write="replace")
