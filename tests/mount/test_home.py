@@ -187,6 +187,31 @@ def test_writing_takes_a_set_user_id_bit_away(alice):
     assert path.stat().st_mode & 0o7777 == 0o777
 
 
+def test_a_set_group_id_bit_that_nobody_runs_goes_where_the_file_is_changed_by_who_is_not_of_its_group(alice):
+    """As on the file systems below since Linux 6.2."""
+    path = alice / "a"
+
+    def make():
+        path.write_text("x")
+        os.chmod(path, 0o666)
+
+    def append():
+        with open(path, "a") as f:
+            f.write("y")
+
+    by(ALICE, make)
+    for change, user, groups, stays in ((append, ALICE, [], True), (append, BOB, [ALICE], True), (append, BOB, [], False),
+                                        (lambda: os.truncate(path, 1), BOB, [], False)):  # fmt: skip
+        os.chmod(path, 0o2666)
+        by(user, change, groups=groups)
+        assert path.stat().st_mode & 0o7777 == (0o2666 if stays else 0o666)
+    for gid, stays in ((ALICE, True), (BOB, False)):  # given away by who is, or isn't, of the group it had
+        os.chown(path, ALICE, gid)
+        os.chmod(path, 0o2666)
+        by(ALICE, os.chown, path, -1, STAFF, groups=[STAFF])
+        assert path.stat().st_mode & 0o7777 == (0o2666 if stays else 0o666)
+
+
 def test_a_set_user_id_program_runs_as_its_owner_only_where_the_mount_says_so(home, alice, mount, below):
     tool = alice / "id"
     tool.write_bytes(Path("/usr/bin/id").read_bytes())  # root's

@@ -19,6 +19,7 @@ import mounting
 import pytest
 from acting import ALICE, BOB, STAFF, by
 from hammer import hammer
+from mounting import quota
 
 pytestmark = pytest.mark.usefixtures("root_only")
 
@@ -45,12 +46,6 @@ def home(mount, below, place, request):
 @pytest.fixture
 def alice(home) -> Path:
     return home.path / str(ALICE)
-
-
-def quota(mount, *words) -> str:
-    answer = mounting.control("quota", words[0], mount.path, *words[1:])
-    assert answer.returncode == 0, answer.stderr
-    return answer.stdout
 
 
 def used(mount, kind: str, number: int) -> tuple[int, int]:
@@ -149,6 +144,17 @@ def test_truncate_and_fallocate_and_copies_need_room(home, alice):
     by(ALICE, os.truncate, alice / "a", 0)
     assert used(home, "user", ALICE)[0] == 0
     assert_counted(home)
+
+
+def test_what_has_no_room_changes_nothing(home, alice, below):
+    limit(home, "user", ALICE, hard_bytes=10000)
+    by(ALICE, write, alice / "a", 5000)
+    by(ALICE, os.chmod, alice / "a", 0o4755)
+    for change in (lambda: write(alice / "a", 6000, "ab"), lambda: os.truncate(alice / "a", 10001),
+                   lambda: fallocate(alice / "a", 0, 0, 10001), lambda: fallocate(alice / "a", FALLOC_FL_KEEP_SIZE, 0, 10001)):  # fmt: skip
+        assert error(by, ALICE, change) == "EDQUOT"
+        for a in (alice / "a", below / str(ALICE) / "a"):
+            assert (a.stat().st_mode & 0o7777, a.stat().st_size) == (0o4755, 5000)
 
 
 def test_a_sparse_file_costs_its_length(home, alice):

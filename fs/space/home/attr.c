@@ -130,9 +130,9 @@ static int truncate_locked(struct op *op, struct charged *c)
     if (fstat(c->fd, &c->st) < 0)
         return -errno;
     bool grows = size > c->st.st_size;
-    int r = op->change.kills_privileges ? home_kill_privileges(c->fd, &c->st) : 0;
+    int r = grows ? charge_begin_length(op, c, size, &charging) : charge_begin_truncated(op, c, size, &charging);
     if (r == 0)
-        r = grows ? charge_begin_length(op, c, size, &charging) : charge_begin_truncated(op, c, size, &charging);
+        r = home_begun(op, &charging, c, op->change.kills_privileges);
     if (r < 0)
         return r;
     r = ftruncate(c->fd, size) < 0 ? -errno : 0;
@@ -187,7 +187,11 @@ static int owner_locked(struct op *op, struct charged *c, uid_t uid, gid_t gid)
     }
     if (r < 0)
         return r;
+    // That takes the bits away which root's would lose.
+    mode_t bits = fuse_req_ctx(op->req)->uid ? home_privileges(op, &c->st) : 0;
     r = fchownat(c->fd, "", uid, gid, AT_EMPTY_PATH) < 0 ? -errno : 0;
+    if (r == 0 && bits & S_ISGID && !(c->st.st_mode & S_IXGRP))
+        r = set_mode(c->fd, c->st.st_mode & ~bits);
     charge_settle(op, &charging, c);
     return r;
 }

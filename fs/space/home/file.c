@@ -287,16 +287,39 @@ int home_read(struct op *op)
     return 0;
 }
 
-// What root's write would leave: the bits that make a program run as its owner. The file's capabilities go
-// with any write.
-int home_kill_privileges(int fd, const struct stat *st)
+#define GROUPS_MAX 1024
+
+static bool is_in_group(const struct op *op, gid_t group)
 {
-    mode_t kill = st->st_mode & S_ISUID;
-    if (st->st_mode & S_ISGID && st->st_mode & S_IXGRP)
-        kill |= S_ISGID;
-    if (!S_ISREG(st->st_mode) || !kill)
-        return 0;
-    return fchmod(fd, st->st_mode & 07777 & ~kill) < 0 ? -errno : 0;
+    gid_t groups[GROUPS_MAX];
+    int count = fuse_req_getgroups(op->req, GROUPS_MAX, groups);
+    for (int i = 0; i < count && i < GROUPS_MAX; i++)
+        if (groups[i] == group)
+            return true;
+    return fuse_req_ctx(op->req)->gid == group;
+}
+
+mode_t home_privileges(const struct op *op, const struct stat *st)
+{
+    mode_t bits = st->st_mode & S_ISUID;
+    if (st->st_mode & S_ISGID && (st->st_mode & S_IXGRP || !is_in_group(op, st->st_gid)))
+        bits |= S_ISGID;
+    return S_ISREG(st->st_mode) ? bits : 0;
+}
+
+// What root's write would leave. The file's capabilities go with any write.
+static int kill_privileges(const struct op *op, int fd, const struct stat *st)
+{
+    mode_t bits = home_privileges(op, st);
+    return bits && fchmod(fd, st->st_mode & 07777 & ~bits) < 0 ? -errno : 0;
+}
+
+int home_begun(const struct op *op, struct charging *charging, const struct charged *c, bool kills_privileges)
+{
+    int r = kills_privileges ? kill_privileges(op, c->fd, &c->st) : 0;
+    if (r < 0)
+        charge_settle_unchanged(charging);
+    return r;
 }
 
 static ssize_t write_all(int fd, const char *data, size_t size, off_t offset)
@@ -337,12 +360,12 @@ static ssize_t write_locked(struct op *op, struct charged *c)
     c->known = op->fs->ledger && state_get_home(op->fs->state, op->node, &n) ? &n : NULL;
     c->tree = c->known ? n.tree : 0;
     int r = fstat(c->fd, &c->st) < 0 ? -errno : 0;
-    if (r == 0 && op->change.kills_privileges)
-        r = home_kill_privileges(c->fd, &c->st);
     if (r == 0)
         r = home_room(op, c->fd, &c->st, op->offset, (int64_t)op->size_bytes);
     if (r == 0)
         r = charge_begin_length(op, c, longer(op->offset + (off_t)op->size_bytes, c->st.st_size), &charging);
+    if (r == 0)
+        r = home_begun(op, &charging, c, op->change.kills_privileges);
     if (r < 0) {
         c->known = NULL;
         return r;
@@ -406,6 +429,12 @@ static void give_back(struct op *op, struct charged *c, int64_t reserved, int64_
         charge_set_reserved(op, c, longer(reserved, end));
 }
 
+// These requests say nothing of their own about set-user-id bits.
+static bool kills_silently(const struct op *op)
+{
+    return fuse_req_ctx(op->req)->uid != 0;
+}
+
 // What is reserved behind the file's end is charged, and written down with the file, before it is there.
 static int reserve(struct op *op, struct charged *c, int64_t end)
 {
@@ -415,6 +444,8 @@ static int reserve(struct op *op, struct charged *c, int64_t end)
     charge_of(op, c, &after);
     after.bytes = longer(after.bytes, end);
     int r = charge_begin(op, c, &after, 0, &charging);
+    if (r == 0)
+        r = home_begun(op, &charging, c, kills_silently(op));
     if (r < 0)
         return r;
     if (op->fs->ledger && end > before)
@@ -432,8 +463,6 @@ static int fallocate_locked(struct op *op, struct charged *c)
     struct charging charging;
     off_t end = op->offset + (off_t)op->size_bytes;
     int r = charged_now(op, c);
-    if (r == 0 && fuse_req_ctx(op->req)->uid != 0)
-        r = home_kill_privileges(c->fd, &c->st); // fallocate says nothing of its own about them
     if (r == 0 && !(op->flags & FALLOC_FL_PUNCH_HOLE))
         r = home_room(op, c->fd, &c->st, op->offset, (int64_t)op->size_bytes);
     if (r < 0)
@@ -442,6 +471,8 @@ static int fallocate_locked(struct op *op, struct charged *c)
     if (is_behind && op->flags & FALLOC_FL_KEEP_SIZE)
         return reserve(op, c, end);
     r = charge_begin_length(op, c, is_behind ? end : c->st.st_size, &charging);
+    if (r == 0)
+        r = home_begun(op, &charging, c, kills_silently(op));
     if (r < 0)
         return r;
     r = fallocate(c->fd, op->flags, op->offset, (off_t)op->size_bytes) < 0 ? -errno : 0;
@@ -475,8 +506,6 @@ static ssize_t copy_locked(struct op *op, int from_fd, struct charged *c)
     int r = charged_now(op, c);
     if (r == 0 && fstat(from_fd, &from_stat) < 0)
         r = -errno;
-    if (r == 0 && fuse_req_ctx(op->req)->uid != 0)
-        r = home_kill_privileges(c->fd, &c->st);
     if (r < 0)
         return r;
     int64_t left = longer(from_stat.st_size - from, 0);
@@ -486,6 +515,8 @@ static ssize_t copy_locked(struct op *op, int from_fd, struct charged *c)
     if (r < 0)
         return r;
     r = charge_begin_length(op, c, longer(to + (off_t)size, c->st.st_size), &charging);
+    if (r == 0)
+        r = home_begun(op, &charging, c, kills_silently(op));
     if (r < 0)
         return r;
     ssize_t n = copy_file_range(from_fd, &from, c->fd, &to, size, 0);

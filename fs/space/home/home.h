@@ -127,8 +127,13 @@ void home_park(const struct op *op, uint64_t node, int fd);
 bool home_opened_again(struct op *op, const struct stat *st, uint64_t node); // by the handle that its first run made
 // What a handle has open, opened again after a take-over. It stays the handle's.
 int home_handle_fd(struct op *op, uint64_t fh, int *ret_fd, uint64_t *ret_inode);
-// The set-user-id and set-group-id bits go, as they do when others than root write.
-int home_kill_privileges(int fd, const struct stat *st);
+// Those of a file's set-user-id and set-group-id bits that go when others than root write to it or give it away: the latter
+// also where nobody may run it, if the caller isn't of that group (Linux 6.2).
+mode_t home_privileges(const struct op *op, const struct stat *st);
+// What changes a file's bytes was charged and may be carried out: then they go, and not before it has room. An error: it is
+// over, and all is as before.
+struct charged;
+int home_begun(const struct op *op, struct charging *charging, const struct charged *c, bool kills_privileges);
 
 // ---- verbs --------------------------------------------------------------------------------------
 
