@@ -7,7 +7,6 @@ import fcntl
 import json
 import mmap
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -29,18 +28,6 @@ def home(mount, tmp_path_factory):
     return mount(f"home:{below}", limit=120)
 
 
-def kill(m: mounting.Mount) -> None:
-    """By the supervisor's word: the mount itself may be asked by nobody meanwhile."""
-    supervisor = m.began["supervisor_pid"]
-    children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
-    for pid in children:
-        m.pids.add(int(pid))
-        try:
-            os.kill(int(pid), signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-
-
 @pytest.mark.parametrize("passthrough", ["on", "off"])
 def test_each_change_is_made_once_however_often_the_daemon_dies(mount, tmp_path_factory, passthrough):
     m = mount(f"home:{tmp_path_factory.mktemp('below')}", limit=120, passthrough=passthrough)
@@ -52,13 +39,12 @@ def test_each_change_is_made_once_however_often_the_daemon_dies(mount, tmp_path_
     end, kills = time.monotonic() + SECONDS, 0
     while time.monotonic() < end - 0.5:
         time.sleep(0.4)
-        kill(m)
+        m.kill_daemon()
         kills += 1
     results = [json.loads(u.communicate(timeout=60)[0]) for u in users]
     assert not [r["error"] for r in results if "error" in r]
     assert kills > 5 and m.status()["lives"] > 5
     assert all(sum(r["done"].values()) > 50 for r in results), results
-    mounting.eventually(lambda: m._learn(m.status()) or True, 10)
 
 
 def test_what_is_open_stays_open(home):
@@ -70,7 +56,7 @@ def test_what_is_open_stays_open(home):
         memory[0:3] = b"map"
         os.unlink(path)
         folder = os.open(home.path, os.O_RDONLY)
-        kill(home)
+        home.kill_daemon()
         assert os.pread(reader.fileno(), 3, 0) == b"map"
         f.seek(8192)
         f.write(b"after")
@@ -83,7 +69,6 @@ def test_what_is_open_stays_open(home):
         assert os.listdir(folder) == []
         os.close(folder)
         memory.close()
-    mounting.eventually(lambda: home._learn(home.status()) or True, 10)
 
 
 def test_a_listing_goes_on_where_it_was(home):
@@ -95,9 +80,8 @@ def test_a_listing_goes_on_where_it_was(home):
         for i, e in enumerate(entries):
             got.append(e.name)
             if i in (10, 1500):
-                kill(home)
+                home.kill_daemon()
     assert len(got) == 3000 and set(got) == names
-    mounting.eventually(lambda: home._learn(home.status()) or True, 10)
 
 
 def test_an_unlinked_file_that_the_kernel_may_not_read_by_itself_stays_open(mount, tmp_path):
@@ -120,7 +104,7 @@ def test_an_unlinked_file_that_the_kernel_may_not_read_by_itself_stays_open(moun
                 opened = home.counters()
                 assert opened["open_cached"] > 0 and opened["open_passthrough"] == 0
                 last(home / "file")
-                kill(home)
+                home.kill_daemon()
                 f.seek(4)
                 f.write(b" still")
                 assert os.pread(f.fileno(), 20, 0) == b"kept still"

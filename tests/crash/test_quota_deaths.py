@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import signal
 import time
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import mounting
 import pytest
 from acting import STAFF
 from hammer import hammer
+from mounting import quota
 
 pytestmark = pytest.mark.usefixtures("root_only")
 
@@ -25,23 +25,6 @@ USERS = range(48300, 48300 + int(os.environ.get("BUTLERFS_CRASH_USERS", "3")))
 WRITERS = int(os.environ.get("BUTLERFS_CRASH_WRITERS", "3"))
 SEED = int(os.environ.get("BUTLERFS_TEST_SEED", "1"))
 BYTES, FILES, GROUP_BYTES = 150_000, 25, 120_000
-
-
-def quota(mount, *words) -> str:
-    answer = mounting.control("quota", words[0], mount.path, *words[1:])
-    assert answer.returncode == 0, answer.stderr
-    return answer.stdout
-
-
-def kill(m: mounting.Mount) -> None:
-    """By the supervisor's word: the mount itself may be asked by nobody meanwhile."""
-    supervisor = m.began["supervisor_pid"]
-    for pid in Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split():
-        m.pids.add(int(pid))
-        try:
-            os.kill(int(pid), signal.SIGKILL)
-        except ProcessLookupError:
-            pass
 
 
 def usage(m) -> dict[tuple[str, int], tuple[int, int]]:
@@ -99,7 +82,7 @@ def test_users_at_their_limits_and_a_daemon_that_dies_again_and_again(mount, bel
     end = time.monotonic() + SECONDS - 0.5
     while time.monotonic() < end:
         time.sleep(0.35)
-        kill(m)
+        m.kill_daemon()
     for w in writers:
         w.join(60)
         assert w.exitcode == 0
@@ -113,4 +96,3 @@ def test_users_at_their_limits_and_a_daemon_that_dies_again_and_again(mount, bel
     found = {k: v for k, v in walked(below).items() if v != (0, 0)}
     assert {k: v for k, v in usage(m).items() if v != (0, 0)} == found
     assert half_owned(below) == []
-    mounting.eventually(lambda: m._learn(m.status()) or True, 10)

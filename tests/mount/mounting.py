@@ -106,6 +106,12 @@ def control(*args: str | Path, build: Path | None = None, timeout: float = 30, *
     return subprocess.run([name, *map(str, args)], capture_output=True, text=True, timeout=timeout, **kwargs)
 
 
+def quota(mount: Mount, verb: str, *words: str) -> str:
+    answer = control("quota", verb, mount.path, *words)
+    assert answer.returncode == 0, answer.stderr
+    return answer.stdout
+
+
 class Mount:
     alive: list[Mount] = []
 
@@ -208,6 +214,16 @@ class Mount:
 
     def _threads(self) -> int:
         return len(os.listdir(f"/proc/{self.pid()}/task"))
+
+    def kill_daemon(self) -> None:
+        """By the supervisor's word: the mount itself may be asked by nobody meanwhile."""
+        supervisor = self.began["supervisor_pid"]
+        for pid in Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split():
+            self.pids.add(int(pid))
+            try:
+                os.kill(int(pid), signal.SIGKILL)
+            except ProcessLookupError:
+                pass
 
     def __truediv__(self, name: str | bytes) -> Path:
         return self.path / (os.fsdecode(name) if isinstance(name, bytes) else name)

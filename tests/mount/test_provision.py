@@ -18,6 +18,7 @@ from pathlib import Path
 import mounting
 import pytest
 from acting import by
+from mounting import quota
 
 pytestmark = pytest.mark.usefixtures("root_only")
 
@@ -251,12 +252,6 @@ def test_a_user_who_puts_links_in_the_way_steers_nothing(homes, below, skeleton,
 
 
 # ---- quotas: what is set and told ----------------------------------------------------------------
-
-
-def quota(mount, *words) -> str:
-    answer = mounting.control("quota", words[0], mount.path, *words[1:])
-    assert answer.returncode == 0, answer.stderr
-    return answer.stdout
 
 
 def test_limits_are_told_as_they_were_set(homes):
