@@ -142,27 +142,41 @@ static int parse_offset(const char *text, int64_t *ret_s)
     return 0;
 }
 
+static int64_t two_digits(const char *text)
+{
+    return (text[0] - '0') * 10 + (text[1] - '0');
+}
+
+// Days since 1970 of a day in the Gregorian calendar; a day beyond its month's end is one of the next. (timegm takes a
+// lock and asks for the time zone: of a listing of many objects that was a tenth.)
+static int64_t civil_days(int64_t year, int64_t month, int64_t day)
+{
+    year -= month <= 2;                                       // years begin in March: the leap day is their last
+    int64_t of_year = (153 * (month + (month > 2 ? -3 : 9)) + 2) / 5; // days before the month
+    return year * 365 + year / 4 - year / 100 + year / 400 + of_year + day - 1 - 719468;
+}
+
 int clock_parse_iso(struct text text, int64_t *ret_unix_ns)
 {
-    struct tm tm = {0};
     char copy[CLOCK_ISO_BYTES], fraction[21] = "";
     int end = 19, more = 0;
     if (text.size_bytes >= sizeof(copy) || !text.size_bytes)
         return -EINVAL;
     memcpy(copy, text.data, text.size_bytes);
     copy[text.size_bytes] = 0;
-    if (strlen(copy) != text.size_bytes || !text_is_like(copy, "9999-99-99T99:99:99") ||
-        sscanf(copy, "%4d-%2d-%2dT%2d:%2d:%2d", &tm.tm_year, &tm.tm_mon, &tm.tm_mday, &tm.tm_hour, &tm.tm_min,
-               &tm.tm_sec) != 6)
+    if (strlen(copy) != text.size_bytes || !text_is_like(copy, "9999-99-99T99:99:99"))
         return -EINVAL;
-    if (copy[end] == '.' && sscanf(copy + end, ".%20[0-9]%n", fraction, &more) == 1)
-        end += more;
-    int64_t offset_s;
-    if (parse_offset(copy + end, &offset_s) < 0 || tm.tm_mon < 1 || tm.tm_mon > 12)
+    while (copy[end] == '.' && more < 20 && copy[end + 1 + more] >= '0' && copy[end + 1 + more] <= '9') {
+        fraction[more] = copy[end + 1 + more];
+        more++;
+    }
+    end += more ? more + 1 : 0;
+    int64_t offset_s, month = two_digits(copy + 5);
+    if (parse_offset(copy + end, &offset_s) < 0 || month < 1 || month > 12)
         return -EINVAL;
-    tm.tm_year -= 1900;
-    tm.tm_mon -= 1;
-    int64_t unix_s = timegm(&tm) - offset_s;
+    int64_t days = civil_days(two_digits(copy) * 100 + two_digits(copy + 2), month, two_digits(copy + 8));
+    int64_t unix_s = days * 86400 + two_digits(copy + 11) * 3600 + two_digits(copy + 14) * 60 +
+                     two_digits(copy + 17) - offset_s;
     if (unix_s > INT64_MAX / NS_PER_S - 1 || unix_s < INT64_MIN / NS_PER_S + 1)
         return -EINVAL;
     *ret_unix_ns = unix_s * NS_PER_S + fraction_ns(fraction);

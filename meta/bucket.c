@@ -18,15 +18,9 @@ struct packed_entry {
     int64_t size_bytes, mtime_unix_ns;
 };
 
-struct page_ask {
-    struct origin_request request;
-    struct bucket_page *page;
-    struct text prefix;
-};
-
 static int page_each(struct origin_request *r, const struct origin_entry *entry)
 {
-    struct page_ask *a = r->context;
+    struct bucket_page_ask *a = r->context;
     bool is_below = text_begins(entry->key, a->prefix) && entry->key.size_bytes <= ORIGIN_KEY_BYTES_MAX;
     bool is_prefix = entry->is_prefix && entry->key.size_bytes > a->prefix.size_bytes &&
                      entry->key.data[entry->key.size_bytes - 1] == '/';
@@ -57,7 +51,7 @@ static int page_each(struct origin_request *r, const struct origin_entry *entry)
 
 static void page_done(struct origin_request *r, const struct origin_answer *answer)
 {
-    struct page_ask *a = r->context;
+    struct bucket_page_ask *a = r->context;
     buffer_append_text(&a->page->token, answer->token);
 }
 
@@ -95,23 +89,30 @@ struct page_source {
     int64_t limit_ns;
 };
 
-static int page_ask(const struct page_source *from, struct text prefix, bool by_folder, uint32_t max, struct text token,
-                    struct bucket_page *ret_page, char **ret_why)
+static void page_ask_init(struct bucket_page_ask *a, const struct page_source *from, struct text prefix,
+                          struct text token, struct bucket_page *page)
 {
-    struct page_ask a = {.page = ret_page, .prefix = prefix};
-    a.request = (struct origin_request){
+    *a = (struct bucket_page_ask){.page = page, .prefix = prefix};
+    a->request = (struct origin_request){
         .verb = ORIGIN_LIST,
         .priority = ORIGIN_READER_WAITS,
         .key = prefix,
-        .delimiter = by_folder ? TEXT("/") : (struct text){"", 0},
         .token = token,
-        .max = max,
         .at_unix_ns = from->at_unix_ns,
         .deadline_ns = clock_ns() + from->limit_ns,
         .each = page_each,
         .done = page_done,
-        .context = &a,
+        .context = a,
     };
+}
+
+static int page_ask(const struct page_source *from, struct text prefix, bool by_folder, uint32_t max, struct text token,
+                    struct bucket_page *ret_page, char **ret_why)
+{
+    struct bucket_page_ask a;
+    page_ask_init(&a, from, prefix, token, ret_page);
+    a.request.delimiter = by_folder ? TEXT("/") : (struct text){"", 0};
+    a.request.max = max;
     return origin_wait(from->origin, &a.request, ret_why);
 }
 
@@ -127,6 +128,33 @@ int bucket_page_get(struct bucket *b, struct text prefix, bool by_folder, uint32
     else
         free(why);
     return r;
+}
+
+static void started_done(struct origin_request *r, const struct origin_answer *answer)
+{
+    struct bucket_page_ask *a = r->context;
+    struct bucket *b = a->bucket;
+    page_done(r, answer);
+    if (answer->error < 0 && answer->error != -ECANCELED && answer->why)
+        bucket_note_error(b, a->prefix, answer->error, memory_copy(answer->why, strlen(answer->why)));
+    lock_scope(&b->library);
+    a->error = answer->error;
+    a->is_flying = false;
+    pthread_cond_broadcast(&b->moved);
+}
+
+void bucket_page_start(struct bucket *b, struct text prefix, struct text token, struct text start_after,
+                       struct bucket_page *page, struct bucket_page_ask *ret_ask)
+{
+    const struct page_source from = {b->origin, b->at_unix_ns, b->limit_ns};
+    page_ask_init(ret_ask, &from, prefix, token, page);
+    ret_ask->request.max = ORIGIN_LIST_MAX;
+    ret_ask->request.start_after = start_after;
+    ret_ask->request.done = started_done;
+    ret_ask->bucket = b;
+    ret_ask->is_flying = true;
+    metric_add(METRIC_LIST_PAGES, 1);
+    origin_start(b->origin, &ret_ask->request);
 }
 
 int bucket_check(struct origin *origin, const char *prefix, int64_t at_unix_ns, int64_t limit_ns, char **ret_why)

@@ -183,14 +183,30 @@ void bucket_list_later(struct bucket *b, struct text prefix)
     job_own(b, prefix, false);
 }
 
+static bool part_has(const struct bucket_walk_part *p, struct text prefix)
+{
+    struct text end = buffer_text(&p->end);
+    return p->is_open && text_compare(prefix, buffer_text(&p->begin)) >= 0 &&
+           (end.size_bytes == 0 || text_compare(prefix, end) < 0);
+}
+
+// Whether all that the walk will store of this folder is stored.
+static bool walk_is_past(const struct bucket_walk *w, struct text prefix)
+{
+    for (int i = 0; i < BUCKET_WALK_LANES; i++) {
+        struct text reached = buffer_text(&w->parts[i].reached);
+        if (part_has(&w->parts[i], prefix))
+            return text_compare(reached, prefix) > 0 && !text_begins(reached, prefix);
+    }
+    return !w->has_next || text_compare(prefix, buffer_text(&w->next)) < 0;
+}
+
 bool bucket_walk_wait(struct bucket *b, struct text prefix, int64_t limit_ns)
 {
     int64_t deadline_ns = clock_ns() + limit_ns;
     lock_scope(&b->library);
     while (walk_covers(b, prefix) && !atomic_load(&b->is_closing)) {
-        struct text reached = buffer_text(&b->walk->reached);
-        bool is_past = text_compare(reached, prefix) > 0 && !text_begins(reached, prefix);
-        if (is_past)
+        if (walk_is_past(b->walk, prefix))
             return true;
         walk_follow(b);
         int64_t until = clock_ns() + WALK_WAIT_NS * 10;

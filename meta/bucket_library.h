@@ -5,13 +5,15 @@
 //   names          the first page of the folder; where that isn't all of it, what begins with the name;
 //                  at the third such name the whole folder. Where pages are slow, two names come first
 //   a walk         when the third folder below one was opened one after the other: all that is below it,
-//                  without delimiter, page by page, as long as somebody follows
+//                  without delimiter, page by page, as long as somebody follows; in several parts at once
+//                  where the folder's own listing says where it may be parted
 #pragma once
 #include <pthread.h>
 #include <stdatomic.h>
 
 #include "base/lock.h"
 #include "base/table.h"
+#include "cache/origin/origin.h"
 #include "meta/answers.h"
 #include "meta/bucket.h"
 #include "meta/jobs.h"
@@ -30,10 +32,18 @@ struct bucket_note {
     uint64_t changed_ns;    // when this mount changed something in it last
 };
 
-// A listing of all that is below a prefix, under way.
+// A listing of all that is below a prefix, under way: in parts, several at once.
+#define BUCKET_WALK_LANES 4
+struct bucket_walk_part { // keys from `begin` to before `end`; empty: no bound
+    bool is_open;
+    struct buffer begin, end;
+    struct buffer reached;  // the last key seen; what is before it is stored
+};
 struct bucket_walk {
     struct buffer prefix;
-    struct buffer reached;  // the last key seen
+    struct bucket_walk_part parts[BUCKET_WALK_LANES];
+    struct buffer next;     // where the part begins that is next
+    bool has_next;
     uint64_t wanted_ns;     // when somebody last opened a folder in it (monotonic)
     uint64_t pages, allowed_pages;
 };
@@ -69,6 +79,7 @@ struct bucket {
     struct answers answers; // what the catalogue could not keep
     struct answers changes; // what this mount has changed: goes before what was listed
     atomic_uint_fast64_t change_count;
+    atomic_bool has_no_start;   // the server lists from the beginning whatever key it is to begin behind
     atomic_bool has_no_markers; // the server doesn't keep objects that end in '/'
 
     struct lock library;    // below, LOCK_RANK_LIBRARY
@@ -148,6 +159,18 @@ struct bucket_page_entry {
 // *token: of this page; empty: the first.
 int bucket_page_get(struct bucket *b, struct text prefix, bool by_folder, uint32_t max, struct text token,
                     struct bucket_page *ret_page);
+// The same for who doesn't wait, without delimiter: `a->is_flying`, under `library`, says whether it still is on its way;
+// then `moved`. Until then ask, page and texts stay where they are; origin_cancel may end it.
+struct bucket_page_ask {
+    struct origin_request request;
+    struct bucket_page *page;
+    struct text prefix;
+    struct bucket *bucket;
+    bool is_flying;
+    int error;
+};
+void bucket_page_start(struct bucket *b, struct text prefix, struct text token, struct text start_after,
+                       struct bucket_page *page, struct bucket_page_ask *ret_ask);
 bool bucket_page_next(const struct bucket_page *p, size_t *at, struct bucket_page_entry *ret_entry);
 void bucket_page_release(struct bucket_page *p);
 // bucket_past.c. Whether there was anything below `prefix` (which ends in '/') at the bucket's time; taken as so where that can't

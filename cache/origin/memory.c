@@ -27,11 +27,12 @@ struct memory_origin {
     struct origin origin;
     struct lock lock;
     struct memory_object *objects; // in order of their keys
-    size_t count;
+    size_t count, room;
     uint64_t puts;
     struct origin_memory_fault fault;
     int64_t delay_ns;
     bool is_held;
+    bool starts_anew; // whatever key a listing is to begin behind
     uint64_t held_behind; // bytes
     struct origin_memory_count counted;
 };
@@ -123,6 +124,7 @@ static struct memory_state *memory_enter(struct memory_origin *m, struct origin_
     struct memory_state *s = new_struct(struct memory_state);
     lock_scope(&m->lock);
     memory_count(m, flight->request->verb);
+    m->counted.starts += flight->request->start_after.size_bytes > 0;
     s->fault = memory_take_fault(m);
     s->begins_ns = clock_ns() + (s->fault.delay_ns ? s->fault.delay_ns : m->delay_ns);
     flight->state = s;
@@ -224,8 +226,8 @@ static void memory_list(struct memory_origin *m, struct origin_flight *flight)
 {
     struct origin_request *r = flight->request;
     uint32_t max = r->max ? r->max : ORIGIN_LIST_MAX;
-    struct text last = r->token.size_bytes ? r->token : r->start_after;
     lock_scope(&m->lock);
+    struct text last = r->token.size_bytes ? r->token : m->starts_anew ? TEXT("") : r->start_after;
     for (size_t i = memory_place(m, r->key); i < m->count; i++) {
         const struct memory_object *object = &m->objects[i];
         struct text key = key_of(object);
@@ -374,7 +376,10 @@ void origin_memory_put(struct origin *o, struct text key, struct text data, int6
     size_t at = memory_place(m, key);
     if (at < m->count && text_equal(key_of(&m->objects[at]), key))
         memory_drop(m, at);
-    m->objects = memory_grow(m->objects, m->count + 1, sizeof(*m->objects));
+    if (m->count == m->room) {
+        m->room = m->room ? 2 * m->room : 64;
+        m->objects = memory_grow(m->objects, m->room, sizeof(*m->objects));
+    }
     memmove(&m->objects[at + 1], &m->objects[at], (m->count - at) * sizeof(*m->objects));
     m->objects[at] = object;
     m->count++;
@@ -410,6 +415,13 @@ void origin_memory_delay(struct origin *o, int64_t delay_ns)
     struct memory_origin *m = memory_checked(o);
     lock_scope(&m->lock);
     m->delay_ns = delay_ns;
+}
+
+void origin_memory_start_anew(struct origin *o, bool does)
+{
+    struct memory_origin *m = memory_checked(o);
+    lock_scope(&m->lock);
+    m->starts_anew = does;
 }
 
 void origin_memory_hold(struct origin *o, bool is_held)

@@ -281,6 +281,7 @@ struct origin_memory_fault {
 };
 void origin_memory_fault(struct origin *o, const struct origin_memory_fault *fault);
 void origin_memory_delay(struct origin *o, int64_t delay_ns); // before each request
+void origin_memory_start_anew(struct origin *o, bool does); // listings take no heed of `start_after`
 // While held, requests begin nothing (they can be cancelled, and time out).
 void origin_memory_hold(struct origin *o, bool is_held);
 // The same of those that have given so many bytes.
@@ -289,6 +290,7 @@ void origin_memory_hold_behind(struct origin *o, uint64_t bytes);
 void origin_memory_nearline(struct origin *o, struct text key, enum origin_nearline nearline);
 struct origin_memory_count {
     uint64_t gets, heads, lists, restores;
+    uint64_t starts; // listings that were to begin behind a key
     uint64_t bytes;
 };
 void origin_memory_count(struct origin *o, struct origin_memory_count *ret_count);

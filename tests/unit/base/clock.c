@@ -97,6 +97,16 @@ static void a_time_is_read_as_it_is_written(void **state)
     assert_read("1969-12-31T23:59:59.999999999Z", -1);
 }
 
+static void days_are_those_of_the_calendar(void **state)
+{
+    for (int64_t day = -106000; day < 106000; day++) { // 1679 to 2260
+        char text[CLOCK_ISO_BYTES];
+        clock_format_iso(day * 86400 * S, text);
+        assert_read(text, day * 86400 * S);
+    }
+    assert_read("2023-02-29T24:60:60Z", 1677718860 * S); // as timegm(3) takes it
+}
+
 static void what_is_no_time_is_refused_and_changes_nothing(void **state)
 {
     static const char *const texts[] = {
@@ -205,6 +215,7 @@ int main(void)
         cmocka_unit_test(times_at_the_end_of_the_range_stay_within_it),
         cmocka_unit_test(a_time_is_written_with_as_much_fraction_as_it_has),
         cmocka_unit_test(a_time_is_read_as_it_is_written),
+        cmocka_unit_test(days_are_those_of_the_calendar),
         cmocka_unit_test(what_is_no_time_is_refused_and_changes_nothing),
         cmocka_unit_test(durations_are_read_in_every_unit),
         cmocka_unit_test(what_is_no_duration_is_refused_and_changes_nothing),
