@@ -144,6 +144,40 @@ def test_those_who_ask_for_one_thing_at_a_time_wait_for_one_statement(fresh):
     assert fresh.count() <= 2
 
 
+def test_all_is_asked_in_transactions_that_read_only_and_whose_statements_have_a_time_limit(fresh):
+    """But for the look whether anything has changed, which is one statement."""
+    mounting.walk(fresh.m.at(RUN1.encode()))
+    mounting.eventually(lambda: served_idle(fresh.server), mounting.SLACK)
+    rows = dict(fresh.server.execute(fresh.database, "SELECT query, calls FROM pg_stat_statements s JOIN pg_roles r ON r.oid = s.userid WHERE rolname = 'reader' AND dbid = (SELECT oid FROM pg_database WHERE datname = %s)", fresh.database))
+    begun = sum(n for q, n in rows.items() if q == "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    limited = sum(n for q, n in rows.items() if q.startswith("SELECT pg_catalog.set_config(")) # constants are left out: statement_timeout, for one
+    assert begun > 10 and not [q for q in rows if q.startswith("BEGIN") and "READ ONLY" not in q]
+    assert limited >= begun, rows
+    asked = [q for q in rows if not re.match(r"BEGIN|COMMIT|SELECT pg_catalog\.(set_config|txid_current_snapshot)", q)]
+    assert len(asked) > 5 and all(re.match(r"SELECT|WITH", q) for q in asked), asked
+
+
+def served_idle(server: Any) -> bool:
+    return connections(server, "count(*) FILTER (WHERE state <> 'idle')") == 0
+
+
+def test_however_many_ask_there_are_as_many_connections_as_librarians_and_one_more(served, mount):
+    m = mount(served.repo, librarians=3, refresh="1h")
+    ours = f"count(*) FILTER (WHERE datname = '{served.database}' AND backend_start > now() - interval '1 hour' AND application_name = 'butlerfs')"
+    before = connections(served.server, ours)
+    folders = [m.at(f) for f in served.folders_of_files(rb"^collections/.*/[a-z_0-9]+=")]
+    most = []
+    askers = [threading.Thread(target=lambda k=k: [os.listdir(f) for f in folders[k::16]]) for k in range(16)]
+    for a in askers:
+        a.start()
+    while any(a.is_alive() for a in askers):
+        most.append(connections(served.server, ours))
+    for a in askers:
+        a.join()
+    assert max(most) - before <= 3, (before, most) # librarian/0 has had its own since the mount, as has the first that is asked
+    assert max(most) > before
+
+
 def test_a_quiet_mount_asks_one_small_statement_a_refresh(served, mount):
     m = mount(served.repo, refresh="200ms")
     mounting.eventually(lambda: served.count() == 0, mounting.SLACK)
