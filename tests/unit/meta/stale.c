@@ -236,6 +236,52 @@ static void a_chain_s_members_are_compared_exactly_or_read(void **state)
     assert_lists("collections/chain/calexp/instrument=Cam/day_obs=20240102/visit=20", NEW);
 }
 
+// With the registry out of reach.
+static int enter_old(const char *path, const char *name, struct entry *ret_entry)
+{
+    struct place p;
+    struct want want = {0};
+    BUFFER_CLEANUP scratch = {0};
+    gate_set(1);
+    assert_int_equal(place_at(repo, path, &p), 0);
+    int r = place_lookup(&p, text_of(name), ret_entry, &scratch, NULL, &want);
+    place_release(&p);
+    want_release(&want);
+    gate_set(0);
+    return r;
+}
+
+static void a_folder_of_a_set_that_is_old_may_be_entered_for_as_long_as_it_may_be_listed(void **state)
+{
+    struct entry e;
+    const char *day = "collections/u/base/calexp/instrument=Cam/day_obs=20240102";
+    assert_lists(FOLDER, OLD);
+    assert_int_equal(enter_old(day, "visit=20", &e), 0);
+    assert_int_equal(e.left_ns, 0);
+    let_change(&after);
+    assert_int_equal(enter_old(day, "visit=20", &e), 0);
+    assert_true(e.left_ns > 3500 * NS_PER_S && e.left_ns <= 3600 * NS_PER_S);
+    assert_int_equal(enter_old(day, "visit=9", &e), -EINPROGRESS); // that it isn't there is not taken from what is old
+    assert_int_equal(enter_old(FOLDER, "calexp_Cam_20_1.fits", &e), -EINPROGRESS);
+}
+
+static void a_set_that_is_compared_is_as_old_as_its_last_comparison(void **state)
+{
+    int64_t left;
+    copy_datasets();
+    assert_lists(FOLDER, OLD);
+    repo->verified[0].cost_ns = 0;
+    let_change(&unchanged);
+    assert_lists(FOLDER, OLD);
+    assert_int_equal(repo->verified[0].epoch, repository_epoch(repo));
+    repo->began[repo->began_count - 1].ns -= 4000 * NS_PER_S; // longer ago than is shown
+    gate_set(1);
+    let_change(&after);
+    assert_int_equal(list_old(FOLDER, OLD, &left), 0);
+    assert_true(left > 3500 * NS_PER_S && left <= 3600 * NS_PER_S);
+    gate_set(0);
+}
+
 static void a_comparison_pauses_for_fifty_times_what_it_took(void **state)
 {
     copy_datasets();
@@ -303,6 +349,8 @@ int main(void)
         C(a_set_that_has_changed_is_read_again),
         C(what_was_compared_too_early_counts_for_a_while_only),
         C(a_chain_s_members_are_compared_exactly_or_read),
+        T(a_folder_of_a_set_that_is_old_may_be_entered_for_as_long_as_it_may_be_listed),
+        C(a_set_that_is_compared_is_as_old_as_its_last_comparison),
         C(a_comparison_pauses_for_fifty_times_what_it_took),
         C(many_threads_list_what_is_or_was),
     };
