@@ -62,6 +62,7 @@ static int butler_check(struct fetchers *fetchers, const struct options *o, cons
     if (registry)
         registry_close(registry);
     repository_config_free(config);
+    space_reader_release(&reader);
     return r;
 }
 

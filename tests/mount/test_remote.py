@@ -85,6 +85,34 @@ def test_a_butler_yaml_may_itself_be_remote(s3, own_repository, on_s3, mount, tm
     assert "alice" in os.listdir(m / "collections/u")
 
 
+def test_a_life_that_begins_while_its_butler_yaml_is_away_goes_on_with_what_it_was(s3, own_repository, mount, tmp_path):
+    repo = own_repository()
+    bucket = s3.bucket(f"away{time.monotonic_ns()}")
+    config = yaml.safe_load((repo.root / "butler.yaml").read_text())
+    config["root"] = str(repo.root)
+    (bucket / "repo").mkdir()
+    (bucket / "repo/butler.yaml").write_text(yaml.safe_dump(config))
+    with S3Proxy(s3.port) as proxy:
+        m = mount(f"s3://{bucket.name}/repo/butler.yaml", **s3.options(proxy.url))
+        file = m / f"{RUN1}/cfg/cfg.yaml"
+        expected = file.read_bytes()
+        for fault in ({"reset": True}, {"status": 403}, {"status": 404}):
+            proxy.fault(times=-1, key="butler.yaml", **fault)
+            m.log_since()
+            m.kill_daemon()
+            assert file.read_bytes() == expected, fault
+            assert m.log_since().count("going on with what it was") == 1
+            proxy.clear()
+        m.kill_daemon()
+        assert file.read_bytes() == expected
+        assert "going on with" not in m.log_since()
+        proxy.fault(times=-1, key="butler.yaml", status=404)
+        said = mounting.refused(f"s3://{bucket.name}/repo/butler.yaml", tmp_path, mount.env, **s3.options(proxy.url))
+        assert "butler.yaml" in said
+        assert file.read_bytes() == expected
+        m.end()
+
+
 @contextlib.contextmanager
 def web_server(folder: Path) -> Iterator[str]:
     port = free_port()

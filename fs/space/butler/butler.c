@@ -273,6 +273,7 @@ static void butler_free(struct space *s)
     if (b->repository)
         repository_close(b->repository);
     butler_close_roots(b);
+    space_reader_release(&b->reader);
     buffer_release(&b->login_file);
     free(b->roots);
     free(b);
@@ -390,6 +391,7 @@ int space_open_butler(struct fs *fs, uint16_t number, const struct space_options
         butler_free(&b->space);
         return r;
     }
+    space_reader_keep(&b->reader);
     const char *name = options->name ? options->name : "";
     b->ino_seed = hash64(name, strlen(name));
     b->neighbours = (struct cache_neighbours){butler_neighbour, b};
