@@ -47,13 +47,6 @@ class World:
         self.proxy.close()
         self.server.stop()
 
-    def kill(self) -> None:
-        """By the supervisor's word: the daemon itself can't be asked by whom it waits for."""
-        supervisor = self.m.began["supervisor_pid"]
-        for pid in map(int, Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()):
-            self.m.pids.add(pid)
-            os.kill(pid, signal.SIGKILL)
-
     def uploads(self) -> list[tuple[str, str]]:
         said = self.client.list_multipart_uploads(Bucket="deaths").get("Uploads") or []
         return sorted((u["Key"], u["UploadId"]) for u in said)

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "base/crash.h"
 #include "base/metric.h"
 #include "fs/parking.h"
 #include "fs/space/home/charge.h"
@@ -450,7 +451,9 @@ static int create_charged(const struct op *op, int folder_fd, const struct once 
     if (r < 0)
         return r;
     r = c.fd = *ret_fd = open_as_caller(op, folder_fd, op->name.data, CREATE_FLAGS | O_CREAT | O_EXCL);
+    crash_point("home-create-made");
     settle_made(op, &charging, &c, folder_fd, r >= 0);
+    crash_point("home-create-charged");
     if (r >= 0)
         r = fstat(*ret_fd, ret_stat) < 0 ? -errno : 0;
     // The kernel thought there was none, and checked nobody's rights to it: it shall look again.
@@ -476,6 +479,7 @@ int home_create(struct op *op)
     if (r == 0 && !once.was_begun)
         charge_nothing_reserved(op, node);
     once_end(&once, r, node);
+    crash_point("home-create-known");
     return r < 0 ? r : home_opened(op, node, &fd, &st, NULL);
 }
 
@@ -509,6 +513,7 @@ int home_tmpfile(struct op *op)
     int r = home_hold(op, op->node, &folder);
     if (r == 0)
         r = fd = open_as_caller(op, folder.fd, ".", O_TMPFILE | (op->flags & O_EXCL));
+    crash_point("home-tmpfile-made");
     if (r >= 0)
         r = fstat(fd, &c.st) < 0 ? -errno : 0;
     if (r == 0)
@@ -520,6 +525,7 @@ int home_tmpfile(struct op *op)
     c.fd = fd;
     c.tree = charge_tree(op, c.node);
     r = charge_begin_unnamed(op, &c, &charging);
+    crash_point("home-tmpfile-charging");
     if (r == 0)
         r = home_opened(op, c.node, &fd, &c.st, &charging);
     if (r < 0)

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <unistd.h>
 
+#include "base/crash.h"
 #include "base/log.h"
 #include "base/metric.h"
 #include "fs/parking.h"
@@ -87,7 +88,9 @@ static void handle_drop_charged(struct op *op, uint64_t node, uint64_t fh, const
         if (r < 0)
             log_error("an unlinked file's charge stays: %s", strerror(-r));
     }
+    crash_point("home-release-charging");
     handle_drop(op, fh);
+    crash_point("home-release-dropped");
     if (n->is_orphan && n->opens == 1) {
         home_forget(op->space, node);
         if (n->mode != OPEN_PASSTHROUGH)
@@ -185,6 +188,7 @@ int home_opened(struct op *op, uint64_t node, int *fd, const struct stat *st, st
     struct stat now;
     uint64_t fh = 0;
     int r = handle_make(op, node, &o, st != NULL, &now, &fh);
+    crash_point("home-open-handle");
     if (charging && r == 0)
         charge_settle(op, charging, &(struct charged){.fd = own, .node = node, .tree = charge_tree(op, node)});
     else if (charging)
@@ -196,6 +200,7 @@ int home_opened(struct op *op, uint64_t node, int *fd, const struct stat *st, st
         struct local_handle local = {.fd = take_fd(&own), .inode = now.st_ino, .space = op->space->number};
         fs_local_put(op->fs, fh, &local);
     }
+    crash_point("home-open-unanswered");
     open_reply(op, fh, &o, node, st);
     return 0;
 }
@@ -253,8 +258,10 @@ int home_handle_fd(struct op *op, uint64_t fh, int *ret_fd, uint64_t *ret_inode)
 int home_close(struct op *op)
 {
     lock_close_handle(op);
+    crash_point("home-release-begun");
     if (op->fh)
         home_handle_close(op, op->node, op->fh);
+    crash_point("home-release-unanswered");
     fuse_reply_err(op->req, 0);
     return 0;
 }
