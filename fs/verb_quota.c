@@ -76,11 +76,15 @@ static bool tree_is_for(const struct report *r, struct text path)
     struct text below = text_slice(path, mountpoint.size_bytes, path.size_bytes);
     for (uint32_t i = 0; i < r->fs->space_count; i++) {
         struct space *s = r->fs->spaces[i];
+        if (!s->ops->tree_is_for)
+            continue; // the mount's root has no options
         struct text name = text_of(s->options->name ? s->options->name : "");
-        size_t skipped = name.size_bytes ? 1 + name.size_bytes + 1 : 1;
-        if (s->ops->tree_is_for && below.size_bytes > skipped && below.data[0] == '/' && below.data[skipped - 1] == '/' &&
-            text_begins(text_slice(below, 1, below.size_bytes), name))
-            return s->ops->tree_is_for(s, text_slice(below, skipped, below.size_bytes), r->uid, r->groups, r->group_count);
+        size_t root = name.size_bytes ? 1 + name.size_bytes : 0; // "/homes" is the space's root, and so is ""
+        if (root && !(text_begins(below, TEXT("/")) && text_begins(text_slice(below, 1, below.size_bytes), name)))
+            continue;
+        if (below.size_bytes == root || below.data[root] == '/')
+            return s->ops->tree_is_for(s, text_slice(below, root + (below.size_bytes > root), below.size_bytes), r->uid, r->groups,
+                                       r->group_count);
     }
     return false;
 }
@@ -202,8 +206,6 @@ int verb_quota_tree(struct op *op, const struct doc *request, struct doc *reply)
     if (!op->fs->ledger || !op->space->ops->tree)
         return refuse_none(reply);
     int r = op->space->ops->tree(op, &tree);
-    if (r == -EOPNOTSUPP)
-        return refuse(reply, r, "a space's root can't be a tree with a limit: limit its users and groups, or folders in it");
     if (r < 0)
         return refuse(reply, r, "only a folder can be a tree with a limit");
     snprintf(digits, sizeof digits, "%" PRIu64, tree);

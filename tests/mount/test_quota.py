@@ -10,6 +10,7 @@ import json
 import mmap
 import multiprocessing
 import os
+import pwd
 import resource
 import subprocess
 import time
@@ -575,6 +576,58 @@ def test_a_trees_limit_holds_for_what_was_in_use_before_it_was_set(home, alice):
     os.close(fd)
     os.close(sub)
     assert_counted(home)
+
+
+@pytest.mark.parametrize("is_named", [False, True])
+def test_the_root_of_a_space_can_be_a_tree(mount, below, place, is_named):
+    """With what is made in it by itself, and but for a tree of its own in it."""
+    games = pwd.getpwnam("games")
+    write(below / str(ALICE) / "before", 300)
+    os.chown(below / str(ALICE) / "before", ALICE, ALICE)
+    (below / str(BOB) / "inner").mkdir()
+    (below / str(BOB) / "inner" / "a").write_bytes(b"x" * 5000)
+    how = {"ledger_dir": place / f"ledger-root-tree-{is_named}", "provision": games.pw_uid, "skeleton": place / "root-tree-skeleton"}
+    how["skeleton"].mkdir(exist_ok=True)
+    (how["skeleton"] / "profile").write_bytes(b"x" * 50)
+    if is_named:
+        (place / "root-tree-groups").mkdir()
+        how["config"] = place / "root-tree.yaml"
+        how["config"].write_text(json.dumps({"spaces": {"homes": {"kind": "home", "source": str(below)},
+                                                        "groups": {"kind": "group", "source": str(place / "root-tree-groups")}}}))  # fmt: skip
+    m = mount("homes" if is_named else f"home:{below}", **how)
+    root = m.path / "homes" if is_named else m.path
+    alice = root / str(ALICE)
+
+    def tree() -> tuple[int, int]:
+        owners = json.loads(quota(m, "report", "--json"))["owners"]
+        found = next(o for o in owners if o["kind"] == "tree" and o["path"] == str(root))
+        mounting.eventually(lambda: not any(o.get("is_recounting") for o in json.loads(quota(m, "report", "--json"))["owners"]), 20)
+        return found["used_bytes"], found["used_files"]
+
+    held = (alice / "before").open("ab", buffering=0)  # known before it was in the tree
+    quota(m, "set", "tree", str(root / str(BOB) / "inner"), "--hard-bytes", "10000")
+    quota(m, "set", "tree", str(root), "--hard-bytes", "2000")
+    tree()
+    assert tree() == (300, 3)  # what is in it, without itself
+    os.chown(held.fileno(), ALICE, ALICE)
+    held.write(b"y" * 700)
+    held.close()
+    by(ALICE, write, alice / "a", 900)
+    assert error(by, ALICE, write, alice / "b", 101) == "EDQUOT"
+    assert tree() == (1900, 5)
+    by(games.pw_uid, os.listdir, root / "games")
+    assert tree() == (1950, 7)
+    by(ALICE, os.rename, alice / "a", alice / "c")
+    assert error(os.rename, alice / "c", root / str(BOB) / "inner" / "c") == "EXDEV"
+    assert os.statvfs(root).f_bavail * os.statvfs(root).f_frsize <= 2000
+    m.kill_daemon()
+    by(ALICE, os.unlink, alice / "c")
+    assert tree() == (1050, 6)
+    (below).chmod(0o1777)  # a tree is told to those who may write to it
+    told = by(ALICE, mounting.control, "quota", "report", root, "--json")
+    assert told.returncode == 0, told.stderr
+    assert [o["path"] for o in json.loads(told.stdout)["owners"] if o["kind"] == "tree"] == [str(root)]
+    assert_counted(m)
 
 
 # ---- many ----------------------------------------------------------------------------------------------

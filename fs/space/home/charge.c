@@ -329,12 +329,27 @@ static uint64_t tree_number(uint16_t space, const struct home_handle *handle)
     return hash64_seed(handle->data, handle->size_bytes, space) | 1; // not 0
 }
 
+void charge_name_root(struct home *h)
+{
+    struct home_handle handle;
+    if (home_handle_of(h->root_fd, &handle) == 0)
+        h->root_tree = tree_number(h->space.number, &handle);
+}
+
+uint64_t charge_root_tree(const struct home *h)
+{
+    struct ledger *ledger = h->space.fs->ledger;
+    return ledger && ledger_has_tree(ledger, h->root_tree) ? h->root_tree : 0;
+}
+
 uint64_t charge_tree(const struct op *op, uint64_t folder)
 {
     struct home_node n;
-    if (!op->fs->ledger || !state_get_home(op->fs->state, folder, &n))
+    if (!op->fs->ledger)
         return 0;
-    return n.tree;
+    if (state_get_home(op->fs->state, folder, &n))
+        return n.tree;
+    return home_is_root(op, folder) ? charge_root_tree(home_of(op)) : 0;
 }
 
 uint64_t charge_tree_of(const struct home *h, const struct home_handle *handle, const struct stat *st, uint64_t tree)
@@ -349,8 +364,10 @@ uint64_t charge_tree_of(const struct home *h, const struct home_handle *handle, 
 int charge_tree_number(struct op *op, uint64_t *ret_tree)
 {
     struct home_node n;
-    if (home_is_root(op, op->node))
-        return -EOPNOTSUPP;
+    if (home_is_root(op, op->node)) {
+        *ret_tree = home_of(op)->root_tree;
+        return 0;
+    }
     if (!state_get_home(op->fs->state, op->node, &n) || n.type != S_IFDIR)
         return -ENOTDIR;
     *ret_tree = tree_number(op->space->number, &n.handle);
@@ -371,6 +388,8 @@ bool charge_tree_is_for(struct space *s, struct text path, uid_t uid, const gid_
     struct stat st = {0};
     bool is_for_him = false;
     s->ops->enter();
+    if (path.size_bytes == 0 && fstat(((struct home *)s)->root_fd, &st) == 0)
+        is_for_him = is_his(&st, uid, groups, group_count);
     for (size_t at = 0, end; at < path.size_bytes && !is_for_him; at = end + 1) {
         cleanup(cleanup_close) int fd = -1;
         const char *slash = memchr(path.data + at, '/', path.size_bytes - at);

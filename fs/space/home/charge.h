@@ -70,12 +70,14 @@ int charge_set_reserved(const struct op *op, const struct charged *c, int64_t en
 
 // The folder with a limit of its own that what is in `folder` belongs to; 0: none.
 uint64_t charge_tree(const struct op *op, uint64_t folder);
+void charge_name_root(struct home *h);               // once, with the tree open
+uint64_t charge_root_tree(const struct home *h);     // of what is in the space's root
 // Of an inode found in a folder of `tree`: its own, if it is such a folder.
 uint64_t charge_tree_of(const struct home *h, const struct home_handle *handle, const struct stat *st, uint64_t tree);
 // What an inode costs, by an O_PATH descriptor. A file without name or handle: nothing.
 int charge_look_at(const struct home *h, int fd, uint64_t tree, struct ledger_file *ret_file,
                    struct ledger_charge *ret_charge);
-int charge_tree_number(struct op *op, uint64_t *ret_tree); // of op->node as such a folder; -ENOTDIR; -EOPNOTSUPP: the root
+int charge_tree_number(struct op *op, uint64_t *ret_tree); // of op->node as such a folder; -ENOTDIR
 bool charge_tree_is_for(struct space *s, struct text path, uid_t uid, const gid_t *groups, int group_count); // space.h
 
 // The ledger's own questions (space_ops).

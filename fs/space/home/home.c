@@ -146,6 +146,7 @@ int space_open_home(struct fs *fs, uint16_t number, const struct space_options *
         return r;
     }
     home_room_start(h);
+    charge_name_root(h);
     h->ino_seed = options->name ? hash64(options->name, strlen(options->name)) : 0;
     *ret_space = &h->space;
     return 0;

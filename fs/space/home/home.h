@@ -34,6 +34,7 @@ struct home {
     struct provision *provision; // provision.h; NULL: nothing appears by itself
     bool keeps_room;   // room.c
     _Atomic int64_t granted_bytes; // the same
+    uint64_t root_tree; // the number that the root has, or would have, as a tree with a limit (charge.c)
     uint64_t ino_seed; // so that inode numbers of several spaces of a mount differ
     struct lock descriptor_locks[HOME_STRIPES]; // LOCK_RANK_LEAF, by slot
     struct home_descriptor descriptors[HOME_DESCRIPTORS];

@@ -190,9 +190,8 @@ int home_open_node(const struct op *op, uint64_t node, int flags, int *ret_fd)
 struct home_where home_where(const struct op *op, uint64_t folder)
 {
     struct home_node n;
-    struct home_where root = {0, HOME_PLACE_ROOT};
     if (home_is_root(op, folder) || !state_get_home(op->fs->state, folder, &n))
-        return root;
+        return (struct home_where){charge_root_tree(home_of(op)), HOME_PLACE_ROOT};
     return (struct home_where){n.tree, (enum home_place)n.place};
 }
 

@@ -53,7 +53,7 @@ static int tell(struct home *h, struct ledger_change *c, uint32_t whose, const s
 // An inode is made under a name that is free; it is root's at first.
 static int tell_new(struct home *h, int folder_fd, const char *name, int64_t bytes, struct telling *ret_telling)
 {
-    struct ledger_change c = {.after = {.bytes = bytes, .files = 1}, .name = text_of(name)};
+    struct ledger_change c = {.after = {.owner.tree = charge_root_tree(h), .bytes = bytes, .files = 1}, .name = text_of(name)};
     struct home_handle folder;
     *ret_telling = (struct telling){0};
     if (!h->space.fs->ledger)
@@ -70,7 +70,7 @@ static int tell_old(struct home *h, int fd, const struct ledger_owner *owner, bo
     *ret_telling = (struct telling){0};
     if (!h->space.fs->ledger)
         return 0;
-    int r = charge_look_at(h, fd, 0, &c.file, &c.before);
+    int r = charge_look_at(h, fd, charge_root_tree(h), &c.file, &c.before);
     if (r == 0)
         r = home_handle_of(fd, &handle);
     if (r < 0)
@@ -89,7 +89,7 @@ static void told(struct home *h, struct telling *t, int fd)
     struct ledger_charge present = {.owner = t->before.owner};
     if (!t->ledger)
         return;
-    if (fd >= 0 && charge_look_at(h, fd, 0, &t->file, &present) < 0)
+    if (fd >= 0 && charge_look_at(h, fd, charge_root_tree(h), &t->file, &present) < 0)
         present = t->before;
     ledger_settle(t->ledger, t->slot, t->file, &present);
     t->ledger = NULL;
@@ -97,7 +97,7 @@ static void told(struct home *h, struct telling *t, int fd)
 
 static int give_away(const struct provision_plan *p, int fd, mode_t mode)
 {
-    struct ledger_owner owner = {p->uid, p->gid, 0};
+    struct ledger_owner owner = {p->uid, p->gid, charge_root_tree(p->home)};
     struct telling t;
     int r = tell_old(p->home, fd, &owner, false, &t);
     if (r < 0)
@@ -321,7 +321,7 @@ static int move_into_place(const struct provision_plan *p, int fd, const char *p
     struct ledger_moved moved;
     uint32_t token = ledger ? ledger_move_begin(ledger) : 0;
     int r = renameat2(p->home->root_fd, private_name, p->home->root_fd, p->name, RENAME_NOREPLACE) < 0 ? -errno : 0;
-    bool is_told = r == 0 && ledger && ledger_is_counted(ledger) && charge_look_at_moved(p->home, fd, 0, &moved) == 0;
+    bool is_told = r == 0 && ledger && ledger_is_counted(ledger) && charge_look_at_moved(p->home, fd, charge_root_tree(p->home), &moved) == 0;
     if (ledger)
         ledger_move_end(ledger, token, &moved, is_told);
     return r;

@@ -184,6 +184,12 @@ static int walk_folders(struct walk *w)
     return r;
 }
 
+// As tell_tree, of the root, which has no node: what is being made in it may go by the tree before.
+static void wait_for_root(struct home *h)
+{
+    lock_scope(&h->inode_locks[0]);
+}
+
 int charge_walk(struct space *s, struct ledger_count *count)
 {
     struct walk w = {.home = (struct home *)s, .count = count};
@@ -196,8 +202,9 @@ int charge_walk(struct space *s, struct ledger_count *count)
     if (r < 0)
         return r;
     w.raw = memory_new(RAW_BYTES);
+    wait_for_root(w.home);
     if (ledger_count_enter(count, (struct ledger_file){st.st_dev, st.st_ino}))
-        walk_push(&w, &handle, 0);
+        walk_push(&w, &handle, charge_root_tree(w.home));
     r = walk_moved(&w);
     if (r == 0)
         r = walk_folders(&w);
