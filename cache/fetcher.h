@@ -130,6 +130,7 @@ enum fetch_verdict {
     FETCH_END,      // f->error and f->why say how
     FETCH_RETRY,    // the server (or the way to it) is in trouble: later
     FETCH_SLOWER,   // it is asked too much: later, and fewer at once
+    FETCH_LATER,    // it is well, did nothing, and wants to be asked again in a moment
     FETCH_AGAIN,    // at once, asked otherwise. Bounded
 };
 

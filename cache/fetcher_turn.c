@@ -210,12 +210,13 @@ static void endpoint_learn(struct fetcher_thread *t, struct fetch *f, const stru
     }
 }
 
-static void fetch_retry(struct fetcher_thread *t, struct fetch *f, const struct fetch_outcome *o,
+// `was_sent`: the server may have done it.
+static void fetch_retry(struct fetcher_thread *t, struct fetch *f, const struct fetch_outcome *o, bool was_sent,
                         int64_t retry_after_ns)
 {
     const struct fetchers_options *options = &t->all->options;
     f->failures = o->given_bytes ? 1 : f->failures + 1;
-    f->is_repeated = true;
+    f->is_repeated = f->is_repeated || was_sent;
     if (!o->error || o->is_own)
         f->answers++;
     int64_t pause = health_pause_ns(f->failures, options->retry_ns, options->retry_max_ns, thread_random(t));
@@ -246,7 +247,8 @@ static void fetch_judged(struct fetcher_thread *t, struct fetch *f, const struct
         break;
     case FETCH_RETRY:
     case FETCH_SLOWER:
-        fetch_retry(t, f, o, retry_after_ns);
+    case FETCH_LATER:
+        fetch_retry(t, f, o, verdict != FETCH_LATER, retry_after_ns);
         break;
     case FETCH_AGAIN:
         if (++f->detours > FETCH_DETOURS_MAX)

@@ -77,6 +77,12 @@ static inline bool verb_lists(enum origin_verb verb)
     return verb == ORIGIN_LIST || verb == ORIGIN_UPLOADS;
 }
 
+// Takes room at the origin.
+static inline bool verb_stores(enum origin_verb verb)
+{
+    return verb == ORIGIN_PUT || (verb >= ORIGIN_COPY && verb <= ORIGIN_FINISH);
+}
+
 static inline bool verb_changes(enum origin_verb verb)
 {
     return verb > ORIGIN_LIST && verb != ORIGIN_UPLOADS;

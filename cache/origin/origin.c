@@ -335,6 +335,8 @@ static int answer_error(const struct origin_flight *flight)
     case -EOPNOTSUPP:
     case -EBUSY:
     case -ERANGE:
+    case -EDQUOT:
+    case -ENOSPC:
         return error;
     default:
         return -EREMOTEIO;

@@ -140,7 +140,7 @@ struct origin_answer {
     // 0, or: -ENOENT there is no such object; -EACCES the origin refuses; -ESTALE the object is not the one
     // of `if_match`, or was replaced midway; -ETIMEDOUT no answer by the deadline; -ECANCELED by
     // origin_cancel; -EOPNOTSUPP this origin can't; -EBUSY too many requests wait already; -ERANGE the object
-    // ends before `offset`; what the owner's own callback returned; -EREMOTEIO for all else.
+    // ends before `offset`; -EDQUOT, -ENOSPC what stores something has no room there; what the owner's own callback returned; -EREMOTEIO for all else.
     int error;
     const char *why;           // of an error: a sentence with the server's own reason; else NULL
     bool is_archived;          // -EREMOTEIO because it must be restored first (S3 Glacier)

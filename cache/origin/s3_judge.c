@@ -43,6 +43,25 @@ static bool is_of_speed(const struct listing_error *e)
     return is_code(e, codes);
 }
 
+// Somebody else is just changing the same object.
+static bool is_of_conflict(const struct listing_error *e)
+{
+    static const char *const codes[] = {"ConditionalRequestConflict", "OperationAborted", NULL};
+    return is_code(e, codes);
+}
+
+// What has no room is told as a disk tells it. 0: it isn't that.
+static int error_of_room(enum origin_verb verb, int status, const struct listing_error *e)
+{
+    static const char *const codes_of_quota[] = {"QuotaExceeded", "XMinioAdminBucketQuotaExceeded", NULL};
+    static const char *const codes_of_space[] = {"XMinioStorageFull", "InsufficientStorage", NULL};
+    if (!verb_stores(verb))
+        return 0;
+    if (is_code(e, codes_of_quota))
+        return -EDQUOT;
+    return is_code(e, codes_of_space) || status == 507 ? -ENOSPC : 0;
+}
+
 static void s3_reason(const struct listing_error *e, struct buffer *to)
 {
     if (e->code[0])
@@ -189,10 +208,16 @@ static enum fetch_verdict s3_judge_code(struct origin_flight *flight, const stru
     }
     if (status == 501 && s3_does_without(s3, flight->request))
         return FETCH_AGAIN;
-    if (is_of_speed(e) || strcmp(e->code, "RequestTimeout") == 0) {
+    int error = error_of_room(flight->request->verb, status, e);
+    if (error) {
+        fetch_fail(&flight->fetch, error, "%s has no room for it (%d): %s", endpoint_name(flight->fetch.endpoint).data,
+                   status, reason[0] ? reason : "no reason is given");
+        return FETCH_END;
+    }
+    if (is_of_speed(e) || is_of_conflict(e) || strcmp(e->code, "RequestTimeout") == 0) {
         fetch_fail(&flight->fetch, -EREMOTEIO, "%s answers %d: %s", endpoint_name(flight->fetch.endpoint).data,
                    status, reason);
-        return is_of_speed(e) ? FETCH_SLOWER : FETCH_RETRY;
+        return is_of_speed(e) ? FETCH_SLOWER : is_of_conflict(e) ? FETCH_LATER : FETCH_RETRY;
     }
     if (status / 100 == 3) {
         fetch_fail(&flight->fetch, -EREMOTEIO, "%s redirects (%d) elsewhere, where nothing signed is sent: %s",

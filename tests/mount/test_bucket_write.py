@@ -452,6 +452,19 @@ def test_a_server_that_refuses_is_eacces_and_its_reason_is_in_the_log(bucket, wr
     assert not os.path.exists(m / "f")
 
 
+@pytest.mark.parametrize(("status", "code", "number"), [(403, "QuotaExceeded", errno.EDQUOT), (507, "XMinioStorageFull", errno.ENOSPC)])
+def test_a_server_without_room_says_so_as_a_disk_does(bucket, writing, proxy, status, code, number):
+    m = writing(proxy.url)
+    body = f"<Error><Code>{code}</Code><Message>buy more</Message></Error>".encode()
+    for size, query in ((10, ""), (3 * PART, "partNumber=2")):
+        proxy.fault(**PUT, query=query, status=status, body=body, times=-1)
+        with refused(number):
+            (m / "f").write_bytes(data_of(size))
+        proxy.clear()
+        bucket.assert_nothing()
+    assert f"{code}: buy more" in m.log()
+
+
 @pytest.mark.parametrize("size", [10, 2 * PART])
 def test_bytes_changed_on_the_way_are_refused_by_the_server(bucket, writing, proxy, size):
     m = writing(proxy.url)

@@ -7,6 +7,8 @@
 #include <time.h>
 #include <zlib.h>
 
+#include "base/metric.h"
+#include "cache/fetcher_health.h"
 #include "cache/upload_record.h"
 #include "tests/unit/cache/liar.h"
 
@@ -17,6 +19,8 @@
 struct server {
     _Atomic bool is_held;        // an answer to PUT waits
     int put_status;              // of the first PUT; 0: 200
+    const char *put_code;        // and its reason
+    uint32_t conflicts;          // so many of PUT and FINISH before that are refused, as somebody else changes the object
     int finish_status, head_status;
     const char *etag;            // of what it takes
     const char *there;           // ETag of what HEAD finds; NULL: nothing
@@ -80,7 +84,7 @@ static void say_uploads(int fd, const struct server *s)
 static bool answer(struct liar *l, int fd, const char *head, uint32_t number)
 {
     struct server *s = l->context;
-    char fields[300];
+    char fields[300], error[100];
     read_body(fd, head);
     if (is_a(head, "GET", "uploads=")) {
         say_uploads(fd, s);
@@ -97,6 +101,9 @@ static bool answer(struct liar *l, int fd, const char *head, uint32_t number)
         const char *crc = strstr(head, "x-amz-checksum-crc32:");
         snprintf(fields, sizeof(fields), "ETag: " PART_ETAG "\r\n%.*s", crc ? 31 : 0, crc ? crc : "");
         say(fd, 200, fields, "");
+    } else if (s->conflicts > 0 && (is_a(head, "PUT", "") || is_a(head, "POST", "uploadId="))) {
+        s->conflicts--;
+        say(fd, 409, "", "<Error><Code>ConditionalRequestConflict</Code></Error>");
     } else if (is_a(head, "POST", "uploadId=")) {
         if (s->finish_status)
             say(fd, s->finish_status, "", "<Error><Code>NoSuchUpload</Code></Error>");
@@ -107,7 +114,8 @@ static bool answer(struct liar *l, int fd, const char *head, uint32_t number)
         while (atomic_load(&s->is_held) && !atomic_load(&l->is_ending))
             usleep(1000);
         snprintf(fields, sizeof(fields), "ETag: %s\r\n", s->etag);
-        say(fd, is_first && s->put_status ? s->put_status : 200, fields, "");
+        snprintf(error, sizeof(error), "<Error><Code>%s</Code></Error>", s->put_code ? s->put_code : "");
+        say(fd, is_first && s->put_status ? s->put_status : 200, fields, is_first && s->put_code ? error : "");
     } else if (is_a(head, "HEAD", "")) {
         if (s->head_status || !s->there)
             say(fd, s->head_status ? s->head_status : 404, "", "");
@@ -224,6 +232,74 @@ static const char *methods(struct world *w)
         snprintf(all + strlen(all), sizeof(all) - strlen(all), "%.*s ", (int)strcspn(name, " "), name);
     }
     return all;
+}
+
+// ---- what a server answers
+
+#define CONFLICTS (HEALTH_FAILURES_MAX + 1)
+
+static struct upload *new_one(struct world *w, size_t size_bytes)
+{
+    struct upload *u = upload_open(w->uploads, w->origin, TEXT("key"), true);
+    cleanup(cleanup_free) char *data = memory_new(size_bytes);
+    assert_int_equal(upload_write(u, 0, data, size_bytes), 0);
+    upload_finish(u);
+    return u;
+}
+
+static int ends(struct world *w, struct upload *u)
+{
+    struct upload_result result;
+    int r = ended(u, &result);
+    upload_close(u);
+    drain(w);
+    return r;
+}
+
+static void a_conflict_is_asked_again_and_is_no_trouble_of_the_server(void **state)
+{
+    struct world *w = *state;
+    int64_t closures = metric_get(METRIC_ENDPOINT_CLOSURES);
+    w->server.conflicts = CONFLICTS;
+    assert_int_equal(ends(w, new_one(w, 10)), 0);
+    assert_int_equal(w->server.conflicts, 0);
+    w->server.conflicts = CONFLICTS;
+    has(w, "\"end\"", LARGE);
+    assert_int_equal(ends(w, new_one(w, LARGE)), 0);
+    assert_int_equal(w->server.conflicts, 0);
+    assert_int_equal(metric_get(METRIC_ENDPOINT_CLOSURES), closures);
+}
+
+static void who_loses_after_a_conflict_is_told_that_there_is_an_object(void **state)
+{
+    struct world *w = *state;
+    w->server.conflicts = 1;
+    w->server.put_status = 412;
+    assert_int_equal(ends(w, new_one(w, 10)), -EEXIST);
+    assert_string_equal(methods(w), "PUT PUT ");
+}
+
+static void a_server_without_room_is_edquot_or_enospc_at_once(void **state)
+{
+    static const struct {
+        int status;
+        const char *code;
+        int error;
+    } all[] = {
+        {403, "QuotaExceeded", -EDQUOT},
+        {400, "XMinioAdminBucketQuotaExceeded", -EDQUOT},
+        {507, "XMinioStorageFull", -ENOSPC},
+        {507, "", -ENOSPC},
+        {403, "AccessDenied", -EACCES},
+    };
+    struct world *w = *state;
+    for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++) {
+        w->server.puts = 0;
+        w->server.put_status = all[i].status;
+        w->server.put_code = all[i].code;
+        assert_int_equal(ends(w, new_one(w, 10)), all[i].error);
+        assert_int_equal(w->server.puts, 1);
+    }
 }
 
 // ---- failed means that it isn't there
@@ -397,6 +473,9 @@ static void an_upload_that_was_begun_twice_leaves_nothing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        of_a_server(a_conflict_is_asked_again_and_is_no_trouble_of_the_server),
+        of_a_server(who_loses_after_a_conflict_is_told_that_there_is_an_object),
+        of_a_server(a_server_without_room_is_edquot_or_enospc_at_once),
         of_a_server(what_failed_is_not_sent_again_and_somebody_elses_object_stays),
         of_a_server(what_was_taken_after_it_failed_is_deleted_if_it_still_is_that),
         of_a_server(what_was_replaced_since_it_failed_is_not_deleted),
