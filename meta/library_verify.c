@@ -119,7 +119,7 @@ static bool get_verified(struct repository *r, const struct set_id *id, struct v
 // At which epoch a set of `set_epoch` is known to be what it was, last.
 static uint64_t known_epoch(struct repository *r, const struct verified *v, uint64_t set_epoch)
 {
-    bool is_compared = !v->is_changed && v->set_epoch == set_epoch && v->epoch > set_epoch;
+    bool is_compared = v->set_epoch == set_epoch && v->epoch > set_epoch;
     return is_compared && (!is_early(r, v) || left_since(r, epoch_began(r, v->epoch))) ? v->epoch : set_epoch;
 }
 
@@ -231,6 +231,8 @@ static void note_verified(struct repository *r, const struct verified *was, uint
     if (!v || v->set_epoch != was->set_epoch || v->read_ns != was->read_ns)
         return; // it was read again meanwhile
     v->is_changed = v->is_changed || digest != v->digest;
+    if (v->is_changed)
+        return; // when it was the same last is still known, and it may be shown for a while (invariant 3)
     v->epoch = epoch > v->epoch ? epoch : v->epoch;
     v->checked_ns = begin_ns;
     v->cost_ns = clock_ns() - begin_ns;
