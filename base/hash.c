@@ -6,8 +6,21 @@
 #define XXH_STATIC_LINKING_ONLY // the size of XXH3_state_t
 #include <xxhash.h>
 
+#include "config.h"
+
+#if HAS_XXH_DISPATCH
+#define LONG_BYTES 1024 // less isn't worth a look at which processor this is
+
+// The library's own: the same values, with the widest vectors there are.
+XXH64_hash_t XXH3_64bits_dispatch(const void *data, size_t size_bytes);
+#endif
+
 uint64_t hash64(const void *data, size_t size_bytes)
 {
+#if HAS_XXH_DISPATCH
+    if (size_bytes >= LONG_BYTES)
+        return XXH3_64bits_dispatch(data, size_bytes);
+#endif
     return XXH3_64bits(data, size_bytes);
 }
 

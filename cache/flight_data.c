@@ -9,6 +9,7 @@
 #include <errno.h>
 
 #include "base/clock.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "base/metric.h"
 #include "cache/store.h"
@@ -116,7 +117,7 @@ static void flight_store(struct flight *f, const struct storing_run *run)
     for (uint32_t i = 0; i < run->count; i++)
         blocks[i] = (struct iovec){run->blocks[i]->data, entry_block_bytes(f->entry, run->first + i)};
     if (!flight_may_store(f, run->first) ||
-        stored_write_blocks(&f->writer, blocks, run->count, !f->is_past_memory) >= 0)
+        stored_write_blocks(&f->writer, blocks, run->hashes, run->count, !f->is_past_memory) >= 0)
         return;
     stored_write_end(&f->writer);
     f->is_writing = false;
@@ -191,6 +192,7 @@ static void flight_gather(struct flight *f, struct pool_block *block, uint32_t n
         f->run->flight = f;
         f->run->first = number;
     }
+    f->run->hashes[f->run->count] = hash64(block->data, entry_block_bytes(f->entry, number));
     f->run->blocks[f->run->count++] = block;
     bool is_enough = storing_gathered(c->storing) || f->run->count == STORING_RUN_BLOCKS;
     if (is_enough || number + 1 == f->first + f->promised)

@@ -6,14 +6,32 @@
 //    is in the processor's cache, instead of going round through all of it. They are kept for those who read the
 //    same a little later.
 // 4. Memory of free blocks is kept up to the bound: mapping it anew would cost more than a copy.
+// 5. Within the bound blocks are pieces of slabs, each a large page where the kernel has one: sockets, disk and /dev/fuse take
+//    blocks by their pages, one or 32. What is beyond the bound stands alone, and is given back once it is free.
 #include "cache/pool.h"
+
+#include <sys/mman.h>
 
 #include "base/buffer.h"
 #include "base/lock.h"
 #include "base/log.h"
 #include "base/table.h"
 
+#ifdef __SANITIZE_ADDRESS__
+#define SLAB_BLOCKS 1 // so that what runs over a block is seen
+#else
+#define SLAB_BLOCKS 16
+#endif
+#define SLAB_BYTES ((size_t)SLAB_BLOCKS * CACHE_BLOCK_BYTES)
+
 TAILQ_HEAD(pool_list, pool_block);
+SLIST_HEAD(slab_list, pool_slab);
+
+struct pool_slab {
+    unsigned char *data;
+    uint32_t used; // blocks of it
+    SLIST_ENTRY(pool_slab) link;
+};
 
 struct pool {
     struct lock lock;
@@ -24,6 +42,8 @@ struct pool {
     uint32_t peak;
     uint32_t free_count;
     uint32_t read_count;
+    struct slab_list slabs; // the first has room, if any has
+    uint32_t slab_blocks;   // room in all of them
     struct pool_list free;
     struct pool_list unread;
     struct pool_list read;
@@ -60,6 +80,7 @@ struct pool *pool_new(uint64_t limit_bytes, bool keeps_read)
     lock_init(&p->lock, LOCK_RANK_POOL, "pool");
     p->limit = (uint32_t)(limit_bytes / CACHE_BLOCK_BYTES);
     p->read_limit = keeps_read ? p->limit : p->limit / 8;
+    SLIST_INIT(&p->slabs);
     TAILQ_INIT(&p->free);
     TAILQ_INIT(&p->unread);
     TAILQ_INIT(&p->read);
@@ -70,7 +91,7 @@ struct pool *pool_new(uint64_t limit_bytes, bool keeps_read)
 
 static void block_free(struct pool *p, struct pool_block *b)
 {
-    if (p->count > p->limit) {
+    if (p->count > p->limit && b->stands_alone) {
         p->count--;
         free(b->data);
         free(b);
@@ -111,11 +132,36 @@ static struct pool_block *block_evict(struct pool *p)
     return b;
 }
 
+static void *memory_of(size_t alignment, size_t size_bytes)
+{
+    void *data = aligned_alloc(alignment, size_bytes);
+    check(data); // as everywhere: memory does not fail
+    return data;
+}
+
+// A piece of a slab; NULL: there may be no more of them.
+static unsigned char *slab_piece(struct pool *p)
+{
+    struct pool_slab *s = SLIST_FIRST(&p->slabs);
+    if (!s || s->used == SLAB_BLOCKS) {
+        if (p->slab_blocks + SLAB_BLOCKS > p->limit)
+            return NULL;
+        s = new_struct(struct pool_slab);
+        s->data = memory_of(SLAB_BYTES, SLAB_BYTES);
+        madvise(s->data, SLAB_BYTES, MADV_HUGEPAGE); // it may not be had
+        SLIST_INSERT_HEAD(&p->slabs, s, link);
+        p->slab_blocks += SLAB_BLOCKS;
+    }
+    return s->data + (size_t)s->used++ * CACHE_BLOCK_BYTES;
+}
+
 static struct pool_block *block_new(struct pool *p)
 {
     struct pool_block *b = new_struct(struct pool_block);
-    b->data = aligned_alloc(4096, CACHE_BLOCK_BYTES);
-    check(b->data); // as everywhere: memory does not fail
+    b->data = slab_piece(p);
+    b->stands_alone = !b->data;
+    if (b->stands_alone)
+        b->data = memory_of(4096, CACHE_BLOCK_BYTES);
     if (++p->count > p->peak)
         p->peak = p->count;
     return b;
@@ -126,13 +172,20 @@ static struct pool_block *block_new(struct pool *p)
 void pool_free(struct pool *p)
 {
     struct pool_block *b;
+    struct pool_slab *s;
     while ((b = block_evict(p)))
         block_free(p, b);
     check(p->free_count == p->count); // nothing is held
     while ((b = TAILQ_FIRST(&p->free))) {
         TAILQ_REMOVE(&p->free, b, kept);
-        free(b->data);
+        if (b->stands_alone)
+            free(b->data);
         free(b);
+    }
+    while ((s = SLIST_FIRST(&p->slabs))) {
+        SLIST_REMOVE_HEAD(&p->slabs, link);
+        free(s->data);
+        free(s);
     }
     table_release(&p->published);
     lock_release_memory(&p->lock);
@@ -197,7 +250,7 @@ void pool_drop(struct pool *p, struct pool_block *b, bool was_read)
         return;
     }
     block_keep(p, b);
-    while ((p->count > p->limit || p->read_count > p->read_limit) && (b = block_evict(p)))
+    while ((p->count - p->free_count > p->limit || p->read_count > p->read_limit) && (b = block_evict(p)))
         block_free(p, b);
 }
 

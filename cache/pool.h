@@ -29,6 +29,7 @@ struct pool_block {
     uint32_t holds;       // the pool's, as all below
     bool is_published;
     bool was_read;
+    bool stands_alone;    // its memory is its own, no piece of a slab
     TAILQ_ENTRY(pool_block) kept;
 };
 

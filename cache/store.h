@@ -154,8 +154,10 @@ void stored_write_begin(struct stored *s, uint32_t first_block, struct stored_wr
 int stored_write(struct stored_writer *w, const void *data, size_t size_bytes);
 // The same of whole blocks, each in its own memory, from the beginning of one on. Where many are given at once that were
 // `was_given` to readers already and begin at a page in memory, they go to the disk past the page cache, which costs less.
+// `hashes`: hash64 of each, made when they came: then they were in the processor's cache.
 #define STORED_RUN_BLOCKS 8
-int stored_write_blocks(struct stored_writer *w, const struct iovec *blocks, uint32_t count, bool was_given);
+int stored_write_blocks(struct stored_writer *w, const struct iovec *blocks, const uint64_t *hashes, uint32_t count,
+                        bool was_given);
 // A block that isn't whole is as if it had never been begun.
 void stored_write_end(struct stored_writer *w);
 

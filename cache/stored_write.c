@@ -341,7 +341,7 @@ static bool write_direct(struct stored_writer *w, const struct iovec *blocks, ui
 }
 
 // The claimed blocks. Returns how many came to be there.
-static int write_run(struct stored_writer *w, const struct iovec *blocks, bool was_given)
+static int write_run(struct stored_writer *w, const struct iovec *blocks, const uint64_t *hashes, bool was_given)
 {
     struct stored *s = w->stored;
     uint32_t count = w->claim.count;
@@ -351,7 +351,7 @@ static int write_run(struct stored_writer *w, const struct iovec *blocks, bool w
     for (uint32_t i = 0; i < count && r == 0; i++, offset += CACHE_BLOCK_BYTES) {
         if (!is_direct)
             r = write_twice(s, s->data_fd, blocks[i].iov_base, CACHE_BLOCK_BYTES, offset);
-        marks[i] = store_mark(hash64(blocks[i].iov_base, CACHE_BLOCK_BYTES));
+        marks[i] = store_mark(hashes[i]);
         digest(s, offset, blocks[i].iov_base, CACHE_BLOCK_BYTES);
     }
     if (r == 0)
@@ -363,14 +363,15 @@ static int write_run(struct stored_writer *w, const struct iovec *blocks, bool w
     return r;
 }
 
-int stored_write_blocks(struct stored_writer *w, const struct iovec *blocks, uint32_t count, bool was_given)
+int stored_write_blocks(struct stored_writer *w, const struct iovec *blocks, const uint64_t *hashes, uint32_t count,
+                        bool was_given)
 {
     check(w->filled_bytes == 0 && count <= STORED_RUN_BLOCKS);
     int marked = 0;
     for (uint32_t at = 0; at < count && w->error == 0;) {
         uint32_t run = claim_run(w, count - at);
         w->is_skipping = false;
-        int r = run ? write_run(w, blocks + at, was_given) : stored_write(w, blocks[at].iov_base, blocks[at].iov_len);
+        int r = run ? write_run(w, blocks + at, hashes + at, was_given) : stored_write(w, blocks[at].iov_base, blocks[at].iov_len);
         if (run && r < 0) {
             w->error = r;
             metric_add(METRIC_STORE_REFUSED, 1);

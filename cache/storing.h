@@ -13,6 +13,7 @@ struct storing_run {
     struct flight *flight;
     uint32_t first, count;                       // blocks
     struct pool_block *blocks[STORING_RUN_BLOCKS]; // held
+    uint64_t hashes[STORING_RUN_BLOCKS];           // of each
     STAILQ_ENTRY(storing_run) link;
 };
 

@@ -82,6 +82,30 @@ static void what_is_held_stays_and_the_bound_is_kept_again_after_it(void **state
     pool_free(p);
 }
 
+// Blocks that are pieces of slabs go through the same, beside those that stand alone.
+static void blocks_of_large_pages_are_kept_apart_and_their_bound_is_kept(void **state)
+{
+    enum { LIMIT = 40, ALL = 70 }; // two slabs, eight alone within the bound, thirty beyond it
+    struct pool *p = pool_new(LIMIT * CACHE_BLOCK_BYTES, true);
+    struct pool_block *held[ALL];
+    for (int round = 0; round < 3; round++) {
+        for (uint32_t i = 0; i < ALL; i++) {
+            held[i] = pool_take(p);
+            assert_int_equal((uintptr_t)held[i]->data % 4096, 0);
+            memset(held[i]->data, (int)(i + (uint32_t)round), CACHE_BLOCK_BYTES);
+            pool_publish(p, held[i], (uint64_t)round + 1, i, CACHE_BLOCK_BYTES);
+        }
+        assert_int_equal(bytes_in(p), ALL * CACHE_BLOCK_BYTES);
+        for (uint32_t i = 0; i < ALL; i++) {
+            for (size_t at = 0; at < CACHE_BLOCK_BYTES; at += 4096)
+                assert_int_equal(held[i]->data[at], (unsigned char)(i + (uint32_t)round));
+            pool_drop(p, held[i], true);
+        }
+        assert_int_equal(bytes_in(p), LIMIT * CACHE_BLOCK_BYTES);
+    }
+    pool_free(p);
+}
+
 static void a_second_block_under_a_key_stays_unknown(void **state)
 {
     struct pool *p = pool_new(BLOCKS * CACHE_BLOCK_BYTES, true);
@@ -160,6 +184,7 @@ int main(void)
         cmocka_unit_test(a_block_that_is_filled_is_not_found),
         cmocka_unit_test(room_is_made_by_the_oldest_block_that_was_read),
         cmocka_unit_test(what_is_held_stays_and_the_bound_is_kept_again_after_it),
+        cmocka_unit_test(blocks_of_large_pages_are_kept_apart_and_their_bound_is_kept),
         cmocka_unit_test(a_second_block_under_a_key_stays_unknown),
         cmocka_unit_test(an_owner_is_forgotten_alone),
         cmocka_unit_test(beside_a_disk_little_of_what_was_read_is_kept),

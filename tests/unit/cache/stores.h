@@ -12,6 +12,7 @@
 
 #include "base/buffer.h"
 #include "base/clock.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "base/metric.h"
 #include "cache/store_state.h"
@@ -165,14 +166,16 @@ static inline int put_run(struct stored *s, uint32_t first, uint32_t count)
 {
     const struct stored_version *v = stored_version(s);
     struct iovec blocks[STORED_RUN_BLOCKS];
+    uint64_t hashes[STORED_RUN_BLOCKS];
     struct stored_writer w;
     stored_write_begin(s, first, &w);
     for (uint32_t i = 0; i < count; i++) {
         uint64_t at = (uint64_t)(first + i) * BLOCK, left = v->size_bytes - at;
         blocks[i] = (struct iovec){memory_aligned(BLOCK, 4096), left < BLOCK ? (size_t)left : BLOCK};
         fill(v, at, blocks[i].iov_base, blocks[i].iov_len);
+        hashes[i] = hash64(blocks[i].iov_base, blocks[i].iov_len);
     }
-    int r = stored_write_blocks(&w, blocks, count, true);
+    int r = stored_write_blocks(&w, blocks, hashes, count, true);
     stored_write_end(&w);
     for (uint32_t i = 0; i < count; i++)
         free(blocks[i].iov_base);
