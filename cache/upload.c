@@ -23,13 +23,11 @@
 #include "cache/upload_internal.h"
 #include "cache/upload_record.h"
 
-#define FIRST_ROOM_BYTES ((size_t)64 << 10)
-
 // ---- an end ---------------------------------------------------------------------------------
 
 static void upload_free(struct upload *u)
 {
-    free(u->filling);
+    upload_memory_free(u->filling, u->room_bytes);
     free(u->parts);
     free(u->key);
     buffer_release(&u->id);
@@ -71,9 +69,10 @@ static void fail_held(struct upload *u, int error, const char *why)
     metric_add(METRIC_UPLOADS_FAILED, 1);
 }
 
+// Under the lock of all.
 static void part_free(struct part *p)
 {
-    free(p->data);
+    upload_memory_give_back(p->upload->all, p->data, p->room_bytes);
     free(p);
 }
 
@@ -108,6 +107,7 @@ void upload_request_end(struct upload *u)
         upload_free(u);
     lock_scope(&all->lock);
     all->requests--;
+    upload_memory_tidy(all);
     all->moved_ns = clock_ns();
     pthread_cond_broadcast(&all->ended);
 }
@@ -270,7 +270,6 @@ static void part_done(struct origin_request *r, const struct origin_answer *a)
         memcpy(to->validator, a->validator.data, a->validator.size_bytes);
     else
         fail_held(u, a->error, a->why);
-    all->used_bytes -= p->size_bytes;
     part_free(p);
     upload_request_end(u);
 }
@@ -299,7 +298,6 @@ static void parts_drop(struct upload *u)
     while (u->queued) {
         struct part *p = u->queued;
         u->queued = p->next;
-        u->all->used_bytes -= p->size_bytes;
         part_free(p);
     }
     u->queued_last = &u->queued;
@@ -391,42 +389,24 @@ struct upload *upload_open(struct uploads *all, struct origin *o, struct text ke
     return u;
 }
 
-static void used_add(struct upload *u, size_t size_bytes)
-{
-    lock_scope(&u->all->lock);
-    u->all->used_bytes += size_bytes;
-}
-
-// Under the upload's lock. A little at first, as most objects are small; of the second part on all at once.
-static void filling_grow(struct upload *u, size_t wanted_bytes)
-{
-    size_t most = (size_t)u->all->part_bytes;
-    size_t room = u->size_bytes >= most ? most : u->room_bytes ? u->room_bytes * 2 : FIRST_ROOM_BYTES;
-    while (room < wanted_bytes)
-        room *= 2;
-    room = room < most ? room : most;
-    used_add(u, room - u->room_bytes);
-    u->filling = memory_grow(u->filling, room, 1);
-    u->room_bytes = room;
-}
-
 // Under the upload's lock: what is filled becomes a part.
-static int part_cut(struct upload *u, uint32_t part_crc32)
+static int part_cut(struct upload *u)
 {
     struct part *p = new_struct(struct part);
+    uint32_t crc32 = u->filled_crc32;
     p->upload = u;
     p->size_bytes = u->filled_bytes;
+    p->room_bytes = u->room_bytes;
     p->data = take(u->filling);
+    u->filled_bytes = u->filled_crc32 = 0;
     struct uploads *all = u->all;
     lock_acquire(&all->lock);
-    all->used_bytes -= u->room_bytes - u->filled_bytes;
-    u->room_bytes = u->filled_bytes = 0;
+    u->room_bytes = 0;
     if (u->part_count == ORIGIN_PARTS_MAX)
         fail_held(u, -EFBIG, "it has more parts than an object may have: upload_part decides how large they are");
     int error = u->state == UPLOAD_FAILED ? u->error : 0;
     struct upload_waiter *due = NULL;
     if (error) {
-        all->used_bytes -= p->size_bytes;
         part_free(p);
     } else {
         if (u->part_count == u->parts_room) {
@@ -434,7 +414,8 @@ static int part_cut(struct upload *u, uint32_t part_crc32)
             u->parts = memory_grow(u->parts, u->parts_room, sizeof(*u->parts));
         }
         p->number = ++u->part_count;
-        u->parts[p->number - 1] = (struct origin_part){.crc32 = part_crc32};
+        u->parts[p->number - 1] = (struct origin_part){.crc32 = crc32};
+        u->crc32 = (uint32_t)crc32_combine(u->crc32, crc32, (z_off_t)p->size_bytes);
         *u->queued_last = p;
         u->queued_last = &p->next;
         upload_step(u);
@@ -445,22 +426,6 @@ static int part_cut(struct upload *u, uint32_t part_crc32)
     }
     lock_release(&all->lock);
     upload_tell(due);
-    return error;
-}
-
-static uint32_t filling_crc32(const struct upload *u)
-{
-    return (uint32_t)crc32_z(crc32_z(0, NULL, 0), (const unsigned char *)u->filling, u->filled_bytes);
-}
-
-// Under the upload's lock. Bytes are summed once, part by part; the sum of the whole is put together of theirs.
-static int filling_end(struct upload *u)
-{
-    uint32_t part = filling_crc32(u);
-    size_t size_bytes = u->filled_bytes;
-    int error = part_cut(u, part);
-    if (!error)
-        u->crc32 = (uint32_t)crc32_combine(u->crc32, part, (z_off_t)size_bytes);
     return error;
 }
 
@@ -498,18 +463,19 @@ int upload_write(struct upload *u, uint64_t offset, const void *data, size_t siz
         size_t left = (size_t)u->all->part_bytes - u->filled_bytes;
         size_t taken = size_bytes < left ? size_bytes : left;
         if (u->filled_bytes + taken > u->room_bytes)
-            filling_grow(u, u->filled_bytes + taken);
+            upload_memory_grow(u, u->filled_bytes + taken);
         memcpy(u->filling + u->filled_bytes, from, taken);
+        u->filled_crc32 = (uint32_t)crc32_z(u->filled_crc32, (const unsigned char *)from, taken);
         u->filled_bytes += taken;
         u->size_bytes += taken;
         from += taken;
         size_bytes -= taken;
         if (u->filled_bytes == u->all->part_bytes)
-            error = filling_end(u);
+            error = part_cut(u);
     }
     // Too much is used: what is enough for a part goes at once.
     if (!error && u->filled_bytes >= ORIGIN_PART_BYTES_MIN && is_full(u->all))
-        error = filling_end(u);
+        error = part_cut(u);
     return error;
 }
 
@@ -530,12 +496,11 @@ void upload_finish(struct upload *u)
     lock_scope(&u->lock);
     bool has_parts = is_in_parts(u);
     if (has_parts && u->filled_bytes > 0)
-        filling_end(u);
-    uint32_t body_crc32 = has_parts ? 0 : filling_crc32(u);
+        part_cut(u);
     lock_scope(&u->all->lock);
     if (u->state != UPLOAD_OPEN)
         return;
-    u->body_crc32 = body_crc32;
+    u->body_crc32 = has_parts ? 0 : u->filled_crc32;
     u->state = UPLOAD_ENDING;
     upload_step(u);
 }
@@ -588,7 +553,7 @@ void upload_close(struct upload *u)
     upload_step(u);
     all->open_count--;
     all->used_bytes -= u->room_bytes;
-    u->room_bytes = 0;
+    upload_memory_tidy(all);
     struct upload_waiter *due = upload_take_due(all, u);
     bool is_last = upload_drop(u);
     lock_release(&all->lock);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// upload_internal: what uploads.c, upload.c, upload_undo.c and upload_recover.c share; others use upload.h.
+// upload_internal: what uploads.c, upload.c, upload_memory.c, upload_undo.c and upload_recover.c share; others use upload.h.
 #pragma once
 #include "base/clock.h"
 #include "base/lock.h"
@@ -15,6 +15,8 @@ struct uploads {
     uint64_t memory_bytes, part_bytes;
     int64_t started_unix_ns;       // this life of it
     uint64_t used_bytes;
+    char *kept;                    // rooms of whole parts that nobody has, chained through their first bytes
+    uint32_t kept_count;
     uint32_t requests;             // under way
     int64_t moved_ns;              // one began or ended, or bytes were seen to be sent
     int64_t drained_bytes;         // sent, when that was looked at
@@ -31,7 +33,7 @@ struct part {
     struct upload *upload;
     struct part *next;             // in `queued` or `flying`
     char *data;
-    size_t size_bytes;
+    size_t size_bytes, room_bytes;
     uint32_t number;               // from 1
 };
 
@@ -42,7 +44,8 @@ struct upload {
     size_t key_bytes;
     struct lock lock;              // rank UPLOAD: the next five
     char *filling;                 // bytes that are in no part yet
-    size_t filled_bytes, room_bytes;
+    size_t filled_bytes, room_bytes; // room_bytes changes under both locks
+    uint32_t filled_crc32;
     uint64_t size_bytes;
     uint32_t crc32;                // of all parts
     // Under the lock of all.
@@ -75,6 +78,16 @@ struct upload {
 // Who waits for something that is so now; to be told without the lock.
 struct upload_waiter *upload_take_due(struct uploads *all, const struct upload *moved);
 void upload_tell(struct upload_waiter *due);
+
+// ---- upload_memory.c
+
+// Under the upload's lock: room for that many bytes of what is filling.
+void upload_memory_grow(struct upload *u, size_t wanted_bytes);
+void upload_memory_free(char *data, size_t room_bytes); // of what doesn't count as used any more
+// Under the lock of all.
+void upload_memory_give_back(struct uploads *all, char *data, size_t room_bytes);
+bool upload_memory_has_room(const struct upload *u); // for more of it: else who writes should wait
+void upload_memory_tidy(struct uploads *all); // keeps less where there isn't enough, or nothing is under way
 
 // ---- upload.c, under the lock of all
 

@@ -13,12 +13,6 @@
 
 // ---- who waits ------------------------------------------------------------------------------
 
-static bool has_room(const struct upload *u)
-{
-    // Who has nothing under way can't make room by waiting; he holds less than the smallest part.
-    return u->all->used_bytes <= u->all->memory_bytes || (!u->flying && !u->queued);
-}
-
 static bool is_due(const struct upload_waiter *w, const struct upload *moved)
 {
     const struct upload *u = w->upload;
@@ -55,7 +49,7 @@ void upload_tell(struct upload_waiter *due)
 bool upload_has_room(struct upload *u)
 {
     lock_scope(&u->all->lock);
-    return has_room(u);
+    return upload_memory_has_room(u);
 }
 
 int upload_wait(struct upload *u, enum upload_event event, struct upload_waiter *w)
@@ -63,7 +57,7 @@ int upload_wait(struct upload *u, enum upload_event event, struct upload_waiter 
     lock_scope(&u->all->lock);
     w->upload = u;
     w->event = event;
-    if (u->state == UPLOAD_FAILED || u->state == UPLOAD_WHOLE || (event == UPLOAD_ROOM && has_room(u)))
+    if (u->state == UPLOAD_FAILED || u->state == UPLOAD_WHOLE || (event == UPLOAD_ROOM && upload_memory_has_room(u)))
         return 0;
     w->next = u->all->waiters;
     u->all->waiters = w;
@@ -165,6 +159,7 @@ void uploads_status(struct uploads *all, struct doc *map)
     doc_put_integer(map, "open", all->open_count);
     doc_put_integer(map, "memory_bytes", (int64_t)all->memory_bytes);
     doc_put_integer(map, "used_bytes", (int64_t)all->used_bytes);
+    doc_put_integer(map, "kept_bytes", (int64_t)(all->kept_count * all->part_bytes));
     doc_put_integer(map, "requests", all->requests);
     doc_put_integer(map, "part_bytes", (int64_t)all->part_bytes);
 }

@@ -81,6 +81,13 @@ static void say_uploads(int fd, const struct server *s)
     say(fd, 200, "", list.data);
 }
 
+static void wait_while_held(struct liar *l)
+{
+    const struct server *s = l->context;
+    while (atomic_load(&s->is_held) && !atomic_load(&l->is_ending))
+        usleep(1000);
+}
+
 static bool answer(struct liar *l, int fd, const char *head, uint32_t number)
 {
     struct server *s = l->context;
@@ -99,6 +106,7 @@ static bool answer(struct liar *l, int fd, const char *head, uint32_t number)
             "<R><UploadId>u</UploadId></R>");
     } else if (is_a(head, "PUT", "partNumber=")) {
         const char *crc = strstr(head, "x-amz-checksum-crc32:");
+        wait_while_held(l);
         snprintf(fields, sizeof(fields), "ETag: " PART_ETAG "\r\n%.*s", crc ? 31 : 0, crc ? crc : "");
         say(fd, 200, fields, "");
     } else if (s->conflicts > 0 && (is_a(head, "PUT", "") || is_a(head, "POST", "uploadId="))) {
@@ -111,8 +119,7 @@ static bool answer(struct liar *l, int fd, const char *head, uint32_t number)
             say(fd, 200, "", "<R><ETag>&quot;end&quot;</ETag></R>");
     } else if (is_a(head, "PUT", "")) {
         bool is_first = s->puts++ == 0;
-        while (atomic_load(&s->is_held) && !atomic_load(&l->is_ending))
-            usleep(1000);
+        wait_while_held(l);
         snprintf(fields, sizeof(fields), "ETag: %s\r\n", s->etag);
         snprintf(error, sizeof(error), "<Error><Code>%s</Code></Error>", s->put_code ? s->put_code : "");
         say(fd, is_first && s->put_status ? s->put_status : 200, fields, is_first && s->put_code ? error : "");
@@ -406,6 +413,70 @@ static void bytes_that_were_synced_early_are_summed_once(void **state)
     assert_true(liar_has_field(finish, field));
 }
 
+// ---- memory
+
+static int64_t figure(struct world *w, const char *name)
+{
+    cleanup(cleanup_doc_free) struct doc *map = doc_new(DOC_MAP);
+    uploads_status(w->uploads, map);
+    return doc_integer(doc_get(map, name), -1);
+}
+
+// `count` parts while the server answers none; then it takes them all.
+static struct upload *parts_sent(struct world *w, uint32_t count)
+{
+    struct upload *u = upload_open(w->uploads, w->origin, TEXT("key"), false);
+    cleanup(cleanup_free) char *zeros = memory_new(ORIGIN_PART_BYTES_MIN);
+    w->server.is_held = true;
+    for (uint32_t i = 0; i < count; i++)
+        assert_int_equal(upload_write(u, (uint64_t)i * ORIGIN_PART_BYTES_MIN, zeros, ORIGIN_PART_BYTES_MIN), 0);
+    assert_int_equal(figure(w, "used_bytes"), (int64_t)count * ORIGIN_PART_BYTES_MIN);
+    w->server.is_held = false;
+    while (figure(w, "requests") > 0)
+        usleep(1000);
+    return u;
+}
+
+static void a_few_rooms_of_parts_are_kept_for_the_next_ones_while_somebody_writes(void **state)
+{
+    struct world *w = *state;
+    struct upload_result result;
+    struct upload *u = parts_sent(w, 6);
+    assert_int_equal(figure(w, "kept_bytes"), 4 * (int64_t)ORIGIN_PART_BYTES_MIN);
+    assert_int_equal(upload_write(u, 6 * (uint64_t)ORIGIN_PART_BYTES_MIN, "x", 1), 0);
+    assert_int_equal(figure(w, "kept_bytes"), 3 * (int64_t)ORIGIN_PART_BYTES_MIN);
+    upload_finish(u);
+    assert_int_equal(ended(u, &result), 0);
+    upload_close(u);
+    drain(w);
+    assert_int_equal(figure(w, "kept_bytes"), 0);
+    assert_int_equal(figure(w, "used_bytes"), 0);
+}
+
+#define OTHERS 12
+
+static void what_is_kept_goes_when_others_need_the_memory(void **state)
+{
+    struct world *w = *state;
+    struct upload_result result;
+    struct upload *others[OTHERS], *u = parts_sent(w, 6);
+    cleanup(cleanup_free) char *zeros = memory_new(ORIGIN_PART_BYTES_MIN);
+    for (size_t i = 0; i < OTHERS; i++) {
+        others[i] = upload_open(w->uploads, w->origin, TEXT("key"), false);
+        assert_int_equal(upload_write(others[i], 0, zeros, ORIGIN_PART_BYTES_MIN - 1), 0);
+        assert_true(figure(w, "used_bytes") + figure(w, "kept_bytes") <= figure(w, "memory_bytes"));
+    }
+    assert_int_equal(figure(w, "kept_bytes"), 0);
+    for (size_t i = 0; i < OTHERS; i++) {
+        upload_finish(others[i]);
+        assert_int_equal(ended(others[i], &result), 0);
+        upload_close(others[i]);
+    }
+    upload_finish(u);
+    assert_int_equal(ended(u, &result), 0);
+    upload_close(u);
+}
+
 // ---- what was begun and never heard of
 
 // The names of those that were forgotten, in their order: they are forgotten at once.
@@ -488,6 +559,8 @@ int main(void)
         of_a_server(what_this_life_begins_is_not_taken_for_an_earlier_ones),
         of_a_server(an_upload_that_was_begun_twice_leaves_nothing),
         of_a_server(bytes_that_were_synced_early_are_summed_once),
+        of_a_server(a_few_rooms_of_parts_are_kept_for_the_next_ones_while_somebody_writes),
+        of_a_server(what_is_kept_goes_when_others_need_the_memory),
     };
     return run_group(tests);
 }
