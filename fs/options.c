@@ -324,17 +324,40 @@ static int check_locks(const struct options *o, char **ret_why)
     return 0;
 }
 
+// What is said for all spaces means something to one of them at least.
+static int check_kinds(const struct options *o, struct text name, const char *file, char **ret_why)
+{
+    const struct option_row *option = option_find(name);
+    for (uint32_t i = 0; option && i < o->space_count; i++)
+        if (option_is_of_kind(option, o->spaces[i].kind))
+            return 0;
+    if (!option)
+        return 0;
+    cleanup(cleanup_free) char *reason = option_is_not_of(option, o->is_configured ? NULL : &o->spaces[0]);
+    return why(ret_why, -EINVAL, "%s%soption %s: %s", file ? file : "", file ? ": " : "", option->name, reason);
+}
+
+static int check_all_kinds(const struct command *c, const struct doc *config, const struct options *o, char **ret_why)
+{
+    const struct doc *options = doc_get(config, "options");
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < c->setting_count; i++)
+        r = check_kinds(o, text_of(c->settings[i].name), NULL, ret_why);
+    for (size_t i = 0; r == 0 && i < doc_count(options); i++)
+        r = check_kinds(o, doc_key(options, i), o->config_file, ret_why);
+    return r;
+}
+
 // A bucket at a time is looked at, and only what is over is sure.
 static int check_past(const struct options *o, char **ret_why)
 {
     for (uint32_t i = 0; i < o->space_count; i++) {
         const struct space_options *s = &o->spaces[i];
         char text[CLOCK_ISO_BYTES];
-        if (!s->version_at_unix_ns || (s->kind != SPACE_S3 && o->is_configured))
+        if (!s->version_at_unix_ns || s->kind != SPACE_S3)
             continue;
         clock_format_iso(s->version_at_unix_ns, text);
-        const char *wrong = s->kind != SPACE_S3                        ? "is no bucket, which alone has versions"
-                            : s->write != WRITE_OFF                    ? "can't be written to as it was (option write)"
+        const char *wrong = s->write != WRITE_OFF                      ? "can't be written to as it was (option write)"
                             : s->version_at_unix_ns > clock_unix_ns()  ? "isn't known at a time that is still to come"
                                                                        : NULL;
         if (wrong)
@@ -362,6 +385,8 @@ static int understand(struct command *c, struct options *o, struct space_options
     r = make_spaces(c, config, source, standard, o, ret_why);
     if (r == 0)
         r = check_locks(o, ret_why);
+    if (r == 0)
+        r = check_all_kinds(c, config, o, ret_why);
     if (r == 0)
         r = check_past(o, ret_why);
     if (r < 0)

@@ -9,7 +9,8 @@
 //       cache_dir: /var/cache/butlerfs/rubin
 //
 // 1. A key that isn't known is refused: a setting that silently does nothing is worse than none.
-// 2. Relative paths are below the file's own folder.
+// 2. So is one that means nothing to its space's kind.
+// 3. Relative paths are below the file's own folder.
 #include <stdio.h>
 #include <string.h>
 
@@ -162,6 +163,20 @@ int options_config_apply(const struct doc *config, const char *file, struct opti
     return apply_keys(&c, doc_get(config, "options"), ret_why);
 }
 
+static int check_kinds(const struct config *c, const struct doc *map, char **ret_why)
+{
+    for (size_t i = 0; i < doc_count(map); i++) {
+        struct text key = doc_key(map, i);
+        const struct option_row *option = option_find(text_equal(key, TEXT("rw")) ? TEXT("write") : key);
+        bool is_needless = text_equal(key, TEXT("rw")) && doc_bool(doc_item(map, i), false) == space_can_write(c->s);
+        if (!option || is_needless || option_is_of_kind(option, c->s->kind))
+            continue;
+        cleanup(cleanup_free) char *reason = option_is_not_of(option, c->s);
+        return refuse_key(c, key, reason, ret_why);
+    }
+    return 0;
+}
+
 static int add_space(const struct doc *map, const struct config *outer, struct text name,
                      const struct space_options *standard, char **ret_why)
 {
@@ -182,7 +197,7 @@ static int add_space(const struct doc *map, const struct config *outer, struct t
     cleanup(cleanup_free) char *copy = memory_copy(source.data, source.size_bytes);
     cleanup(cleanup_free) char *folder = folder_of(c.file);
     r = space_settle(c.s, c.o, copy, folder, &reason);
-    return r < 0 ? why(ret_why, r, "%s: space %s: %s", c.file, c.s->name, reason) : 0;
+    return r < 0 ? why(ret_why, r, "%s: space %s: %s", c.file, c.s->name, reason) : check_kinds(&c, map, ret_why);
 }
 
 int options_config_spaces(const struct doc *config, const char *file, struct options *o,

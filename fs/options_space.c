@@ -107,6 +107,28 @@ bool space_can_write(const struct space_options *s)
     return s->kind == SPACE_HOME || s->kind == SPACE_GROUP;
 }
 
+static const char *kind_name(enum space_kind kind)
+{
+    static const char *const names[] = {"a Butler", "an S3", "a home", "a group"};
+    return names[kind];
+}
+
+bool option_is_of_kind(const struct option_row *option, enum space_kind kind)
+{
+    return option->kinds == 0 || option->kinds & OF_KIND(kind);
+}
+
+char *option_is_not_of(const struct option_row *option, const struct space_options *s)
+{
+    struct buffer line = {0};
+    buffer_format(&line, "it is of %s spaces only", option->kinds & OF_KIND(SPACE_S3) ? "S3" : "home and group");
+    if (s)
+        buffer_format(&line, ", and %s is %s space", s->name ? s->name : s->source, kind_name(s->kind));
+    else
+        buffer_append_string(&line, ", and there is none");
+    return buffer_steal(&line);
+}
+
 bool options_can_write(const struct options *o)
 {
     for (uint32_t i = 0; i < o->space_count; i++)

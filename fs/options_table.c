@@ -27,6 +27,9 @@
 #define SPACE_FIELD(field)                                                                         \
     .in_file = true, .of_space = true, .offset = offsetof(struct space_options, field)
 
+#define OF_BUCKETS .kinds = OF_KIND(SPACE_S3)
+#define OF_HOMES .kinds = OF_KIND(SPACE_HOME) | OF_KIND(SPACE_GROUP)
+
 const struct option_row option_table[] = {
     // Ours.
     {.name = "config", .type = OPTION_PATH, .value = "FILE",
@@ -51,16 +54,16 @@ const struct option_row option_table[] = {
              "datastore's roots and artifact_roots"},
     {.name = "artifact_roots", .type = OPTION_PATHS, .value = "DIR[:DIR]", SPACE_FIELD(artifact_roots),
      .help = "more places where artifacts may lie: folders, with open_as=owner, and s3:// or http(s):// URLs"},
-    {.name = "provision", .type = OPTION_RANGES, .value = "ID[-ID][:...]", SPACE_FIELD(provision),
+    {.name = "provision", .type = OPTION_RANGES, .value = "ID[-ID][:...]", OF_HOMES, SPACE_FIELD(provision),
      .help = "of a home or group space: whose folders appear when they are first looked for, by the numbers of "
              "the users or groups they are named after (default: nobody's)"},
-    {.name = "skeleton", .type = OPTION_PATH, .value = "DIR", .standard = "/etc/skel", SPACE_FIELD(skeleton),
+    {.name = "skeleton", .type = OPTION_PATH, .value = "DIR", .standard = "/etc/skel", OF_HOMES, SPACE_FIELD(skeleton),
      .help = "what a new home is filled from"},
-    {.name = "home_mode", .type = OPTION_MODE, .value = "OCTAL", SPACE_FIELD(home_mode),
+    {.name = "home_mode", .type = OPTION_MODE, .value = "OCTAL", OF_HOMES, SPACE_FIELD(home_mode),
      .help = "the mode of such a folder (default: 0700, of a group's 2770)"},
     {.name = "list_time", .type = OPTION_TIME, .value = "TIME", .standard = "1min", .min = "0", .max = "7d",
-     SPACE_FIELD(list_time_ns), .help = "how long what a bucket listed counts as true"},
-    {.name = "version_at", .type = OPTION_INSTANT, .value = "INSTANT", SPACE_FIELD(version_at_unix_ns),
+     OF_BUCKETS, SPACE_FIELD(list_time_ns), .help = "how long what a bucket listed counts as true"},
+    {.name = "version_at", .type = OPTION_INSTANT, .value = "INSTANT", OF_BUCKETS, SPACE_FIELD(version_at_unix_ns),
      .help = "show a bucket as it was at that time, by the versions that its server keeps; read-only"},
     {.name = "url_time", .type = OPTION_TIME, .value = "TIME", .standard = "7d", .min = "0", .max = "7d",
      SPACE_FIELD(url_time_ns), .help = "how long a URL of butlerfsctl may be good for; 0: none is given"},
@@ -81,16 +84,16 @@ const struct option_row option_table[] = {
      .standard = "auto", SPACE_FIELD(addressing),
      .help = "where a bucket's name stands in a URL: in the path or the host"},
     {.name = "write", .type = OPTION_WORD, .value = "WHAT", .words = "off|new|replace", .standard = "off",
-     SPACE_FIELD(write), .help = "of an S3 space: nothing, new objects (and deleting), or also other bytes for those there are"},
+     OF_BUCKETS, SPACE_FIELD(write), .help = "of an S3 space: nothing, new objects (and deleting), or also other bytes for those there are"},
     {.name = "rename", .type = OPTION_CHOICE, .value = "HOW", .words = "off|copy", .standard = "off",
-     SPACE_FIELD(renames),
+     OF_BUCKETS, SPACE_FIELD(renames),
      .help = "of an S3 space that is written to: refuse (EXDEV: mv copies by itself), or have the server copy and then "
              "delete, which isn't one step"},
-    {.name = "storage_class", .type = OPTION_TEXT, .value = "NAME", SPACE_FIELD(storage_class),
+    {.name = "storage_class", .type = OPTION_TEXT, .value = "NAME", OF_BUCKETS, SPACE_FIELD(storage_class),
      .help = "of the objects that are written (default: the bucket's)"},
-    {.name = "sse", .type = OPTION_TEXT, .value = "NAME", SPACE_FIELD(encryption),
+    {.name = "sse", .type = OPTION_TEXT, .value = "NAME", OF_BUCKETS, SPACE_FIELD(encryption),
      .help = "how the server encrypts them: AES256, aws:kms, ... (default: as the bucket says)"},
-    {.name = "sse_key", .type = OPTION_TEXT, .value = "ID", SPACE_FIELD(encryption_key),
+    {.name = "sse_key", .type = OPTION_TEXT, .value = "ID", OF_BUCKETS, SPACE_FIELD(encryption_key),
      .help = "by which of its keys"},
     {.name = "requester_pays", .type = OPTION_CHOICE, .value = "SWITCH", .words = "off|on", .standard = "off",
      SPACE_FIELD(pays_requests), .help = "pay for requests to buckets whose owners don't"},

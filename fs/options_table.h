@@ -34,6 +34,7 @@ struct option_row {
     enum option_type type;
     bool of_space;          // a space may set it for itself
     bool in_file;           // may stand under `options:` (and, of_space, in a space)
+    unsigned kinds;         // of_space: OF_KIND() of those that it means something to; 0: all
     const char *value;      // what --help shows after '='; NULL: takes none
     const char *standard;   // the default, as one would write it; NULL: none
     const char *min, *max;  // bounds, as one would write them
@@ -45,6 +46,8 @@ struct option_row {
     size_t offset;          // of the field in struct options, or struct space_options if of_space
     const char *help;       // OPTION_REFUSED: the reason
 };
+
+#define OF_KIND(kind) (1U << (kind))
 
 extern const struct option_row option_table[]; // ends with a NULL name
 
@@ -64,6 +67,9 @@ bool option_get(const struct option_row *option, const struct options *o, const 
 
 void space_release(struct space_options *s);
 void space_copy_standards(const struct space_options *from, struct space_options *to);
+bool option_is_of_kind(const struct option_row *option, enum space_kind kind);
+// The reason why it can't be said of that space; NULL: of all that there are. free() it.
+char *option_is_not_of(const struct option_row *option, const struct space_options *s);
 // Adds a space of this name (NULL: the root); its values are those of `standard`. -EINVAL.
 int options_add_space(struct options *o, struct text name, const struct space_options *standard,
                       struct space_options **ret_space, char **ret_why);

@@ -279,7 +279,7 @@ def test_times_that_are_none_or_still_to_come_are_refused(mount, place):
             line = refused("s3://b", place, mount.env, **options(server, version_at="2020-01-01", write=write))
             assert "write" in line and "2020-01-01T00:00:00Z" in line
         line = refused(str(place), place, mount.env, version_at="2020-01-01")
-        assert "no bucket" in line
+        assert "S3 spaces only" in line
         assert not server.requests
 
 

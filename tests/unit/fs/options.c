@@ -144,8 +144,23 @@ static void a_time_of_a_bucket_is_an_instant_that_is_over(void **state)
         PARSED p = parse("s3://b", "/b", "-o", bad[i].said);
         assert_says(&p, bad[i].why);
     }
-    PARSED other = parse("/a", "/b", "-o", "version_at=2024-11-11");
-    assert_says(&other, "no bucket");
+}
+
+static void what_means_nothing_to_a_kind_of_space_is_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *source, *said, *why;
+    } bare[] = {{"/a", "version_at=2024-11-11", "option version_at: it is of S3 spaces only, and /a is a Butler space"},
+                {"/a", "rw,write=new", "option write: it is of S3 spaces only"},
+                {"home:/a", "write=new", "/a is a home space"},
+                {"group:/a", "sse=AES256", "/a is a group space"},
+                {"s3://b", "provision=1000-2000", "option provision: it is of home and group spaces only, and s3://b is an S3 space"},
+                {"/a", "skeleton=/x", "home and group spaces"}};
+    for (size_t i = 0; i < sizeof bare / sizeof *bare; i++) {
+        PARSED p = parse(bare[i].source, "/b", "-o", bare[i].said);
+        assert_says(&p, bare[i].why);
+    }
 }
 
 static void a_comma_may_be_escaped_or_quoted(void **state)
@@ -435,6 +450,11 @@ static void what_a_file_has_wrong_is_refused_by_name(void **state)
         {"spaces: {a: {source: /x, rw: perhaps}}\n", "true or false"},
         {"options: {rw: true}\n", "-o"},
         {"spaces: {a: {kind: s3, source: /x}}\n", "s3://BUCKET"},
+        {"spaces: {a: {source: /x, write: new}}\n", "space a: write: it is of S3 spaces only, and a is a Butler space"},
+        {"spaces: {a: {source: /x, rw: true}}\n", "space a: rw: it is of S3 spaces only"},
+        {"spaces: {a: {source: 'home:/x', rw: false}}\n", "a is a home space"},
+        {"spaces: {a: {source: 's3://b', home_mode: 0750}}\n", "home and group"},
+        {"spaces: {a: {source: /x}}\noptions: {rename: copy}\n", "option rename: it is of S3 spaces only, and there is none"},
         {"spaces: {a: {}}\n", "source"},
         {"spaces: {a: /x}\n", "source"},
         {"spaces: {a/b: {source: /x}}\n", "a/b"},
@@ -574,6 +594,7 @@ int main(void)
         at_a_place(what_mount_and_autofs_say_among_themselves_is_ignored),
         at_a_place(the_last_of_an_option_counts_and_o_may_stand_anywhere),
         at_a_place(a_time_of_a_bucket_is_an_instant_that_is_over),
+        at_a_place(what_means_nothing_to_a_kind_of_space_is_refused),
         at_a_place(a_comma_may_be_escaped_or_quoted),
         at_a_place(json_needs_only_its_commas_escaped),
         at_a_place(a_wrong_value_is_refused_with_what_is_allowed),
