@@ -121,6 +121,7 @@ int bucket_page_get(struct bucket *b, struct text prefix, bool by_folder, uint32
 {
     const struct page_source from = {b->origin, b->at_unix_ns, b->limit_ns};
     char *why = NULL;
+    bucket_keeps_wait(b, prefix);
     int r = page_ask(&from, prefix, by_folder, max, token, ret_page, &why);
     metric_add(METRIC_LIST_PAGES, 1);
     if (r < 0 && why)
@@ -147,6 +148,7 @@ void bucket_page_start(struct bucket *b, struct text prefix, struct text token, 
                        struct bucket_page *page, struct bucket_page_ask *ret_ask)
 {
     const struct page_source from = {b->origin, b->at_unix_ns, b->limit_ns};
+    bucket_keeps_wait(b, prefix);
     page_ask_init(ret_ask, &from, prefix, token, page);
     ret_ask->request.max = ORIGIN_LIST_MAX;
     ret_ask->request.start_after = start_after;

@@ -5,6 +5,9 @@
 // 2. Notes are bounded: when as many have come as are kept, all that was listed counts as old.
 // 3. A folder is what is below it. One that this mount empties gets a marker (an object that is its key, with `/` at the end,
 //    without bytes), so that it stays until somebody removes it.
+// 4. Who takes something away is answered before it is known whether that emptied the folder: a librarian looks after that, one
+//    for each folder. Until then the folder is noted to be there; who lists what is above it waits for that look, and who removes
+//    it for its end.
 #include "base/clock.h"
 #include "base/log.h"
 #include "cache/origin/origin.h"
@@ -177,15 +180,100 @@ static int marker_put(struct bucket *b, struct text folder)
     return ask(b, ORIGIN_DELETE, folder, NULL);
 }
 
-// Something in it was taken away; it stays. What fails here fails nothing: the change itself is done.
-static void folder_keep(struct bucket *b, struct text prefix)
+// What fails here fails nothing: the change itself is done.
+static void folder_look(struct bucket *b, struct text prefix)
 {
     bool has_marker, has_more;
-    if (!bucket_parent(b, prefix).data)
-        return;
     if (look_below(b, prefix, &has_marker, &has_more) == 0 && !has_marker && !has_more)
         marker_put(b, prefix);
     note_folder_itself(b, prefix);
+}
+
+// Under `library`.
+static struct bucket_keep *keep_of(const struct bucket *b, struct text prefix)
+{
+    for (struct bucket_keep *k = b->keeps; k; k = k->next)
+        if (text_equal(buffer_text(&k->prefix), prefix))
+            return k;
+    return NULL;
+}
+
+// Something in it was taken away; it stays.
+static void folder_keep(struct bucket *b, struct text prefix, struct bucket_keep *ret_keep)
+{
+    if (!bucket_parent(b, prefix).data)
+        return;
+    {
+        lock_scope(&b->library);
+        struct bucket_keep *k = keep_of(b, prefix);
+        if (!k) {
+            k = ret_keep;
+            buffer_append_text(&k->prefix, prefix);
+            k->next = b->keeps;
+            b->keeps = k;
+        }
+        k->is_wanted = true;
+    }
+    note_folder_itself(b, prefix);
+}
+
+// Under `library`. false: nothing was taken away since it was looked at; it is nobody's any more.
+static bool keep_goes_on(struct bucket *b, struct bucket_keep *keep)
+{
+    if (keep->is_wanted) {
+        keep->is_wanted = false;
+        return true;
+    }
+    struct bucket_keep **at = &b->keeps;
+    while (*at != keep)
+        at = &(*at)->next;
+    *at = keep->next;
+    return false;
+}
+
+void bucket_keep_end(struct bucket *b, struct bucket_keep *keep)
+{
+    if (keep->prefix.size_bytes == 0)
+        return;
+    lock_acquire(&b->library);
+    while (keep_goes_on(b, keep)) {
+        uint64_t began = ++b->keep_clock;
+        lock_release(&b->library);
+        folder_look(b, buffer_text(&keep->prefix));
+        lock_acquire(&b->library);
+        keep->settled = began;
+        pthread_cond_broadcast(&b->moved);
+    }
+    pthread_cond_broadcast(&b->moved);
+    lock_release(&b->library);
+    buffer_release(&keep->prefix);
+}
+
+static bool keeps_any_below(const struct bucket *b, struct text prefix, uint64_t since)
+{
+    for (const struct bucket_keep *k = b->keeps; k; k = k->next)
+        if (k->settled < since && k->prefix.size_bytes > prefix.size_bytes && text_begins(buffer_text(&k->prefix), prefix))
+            return true;
+    return false;
+}
+
+void bucket_keeps_wait(struct bucket *b, struct text prefix)
+{
+    int64_t until_ns = clock_ns() + b->limit_ns;
+    lock_scope(&b->library);
+    if (!b->keeps)
+        return;
+    uint64_t since = ++b->keep_clock;
+    while (keeps_any_below(b, prefix, since) && clock_ns() < until_ns)
+        condition_wait(&b->moved, &b->library, until_ns);
+}
+
+// Nobody puts a marker of it any more.
+static void keep_wait(struct bucket *b, struct text prefix)
+{
+    lock_scope(&b->library);
+    while (keep_of(b, prefix))
+        condition_wait(&b->moved, &b->library, INT64_MAX);
 }
 
 static int make_folder(struct bucket *b, struct text prefix, struct text name, struct text key)
@@ -196,9 +284,11 @@ static int make_folder(struct bucket *b, struct text prefix, struct text name, s
     return r;
 }
 
-static int remove_folder(struct bucket *b, struct text prefix, struct text name, struct text key)
+static int remove_folder(struct bucket *b, struct text prefix, struct text name, struct text key,
+                         struct bucket_keep *ret_keep)
 {
     bool has_marker, has_more;
+    keep_wait(b, key);
     int r = look_below(b, key, &has_marker, &has_more);
     if (r == 0 && has_more)
         r = -ENOTEMPTY;
@@ -207,31 +297,32 @@ static int remove_folder(struct bucket *b, struct text prefix, struct text name,
     if (r < 0)
         return r;
     note_folder(b, prefix, name, false);
-    folder_keep(b, prefix);
+    folder_keep(b, prefix, ret_keep);
     return 0;
 }
 
 // ---- objects
 
-static int delete_object(struct bucket *b, struct text prefix, struct text name, struct text key)
+static int delete_object(struct bucket *b, struct text prefix, struct text name, struct text key, struct bucket_keep *ret_keep)
 {
     int r = ask(b, ORIGIN_DELETE, key, NULL);
     if (r < 0)
         return r;
     note_name(b, prefix, name, true, NULL);
-    folder_keep(b, prefix);
+    folder_keep(b, prefix, ret_keep);
     return 0;
 }
 
 // What was copied, if it still is that.
-static int delete_source(struct bucket *b, struct text prefix, struct text name, struct text key, const char *etag)
+static int delete_source(struct bucket *b, struct text prefix, struct text name, struct text key, const char *etag,
+                         struct bucket_keep *ret_keep)
 {
     struct bucket_entry now = {0};
     int r = ask(b, ORIGIN_HEAD, key, &now);
     if (r < 0 && r != -ENOENT)
         return r;
     if (r == 0 && strcmp(now.etag, etag) == 0)
-        return delete_object(b, prefix, name, key);
+        return delete_object(b, prefix, name, key, ret_keep);
     log_info("%.*s was renamed, and somebody else has %s it meanwhile", (int)key.size_bytes, key.data,
              r < 0 ? "deleted" : "written another one that stays");
     bucket_doubt(b, prefix);
@@ -261,7 +352,7 @@ static int copy_object(struct bucket *b, struct text key, const struct bucket_en
 // Whether the key is free is asked, as another client may have made it since it was listed; between that and the copy it may
 // still be made.
 static int rename_object(struct bucket *b, struct text prefix, struct text name, struct text key, struct text to,
-                         bool may_replace)
+                         bool may_replace, struct bucket_keep *ret_keep)
 {
     const char *slash = memrchr(to.data, '/', to.size_bytes);
     size_t at = slash ? (size_t)(slash - to.data) + 1 : 0;
@@ -280,10 +371,10 @@ static int rename_object(struct bucket *b, struct text prefix, struct text name,
         return r;
     }
     bucket_was_put(b, text_slice(to, 0, at), &e);
-    return delete_source(b, prefix, name, key, source.etag);
+    return delete_source(b, prefix, name, key, source.etag, ret_keep);
 }
 
-int bucket_job_change(struct bucket *b, const struct bucket_want *w)
+int bucket_job_change(struct bucket *b, const struct bucket_want *w, struct bucket_keep *ret_keep)
 {
     BUFFER_CLEANUP key = {0};
     struct text prefix = buffer_text(&w->prefix), name = buffer_text(&w->name);
@@ -291,15 +382,16 @@ int bucket_job_change(struct bucket *b, const struct bucket_want *w)
     buffer_append_text(&key, name);
     switch (w->kind) {
     case BUCKET_DELETE:
-        return delete_object(b, prefix, name, buffer_text(&key));
+        return delete_object(b, prefix, name, buffer_text(&key), ret_keep);
     case BUCKET_RENAME:
-        return rename_object(b, prefix, name, buffer_text(&key), buffer_text(&w->to), w->may_replace);
+        return rename_object(b, prefix, name, buffer_text(&key), buffer_text(&w->to), w->may_replace,
+                             ret_keep);
     case BUCKET_MAKE_FOLDER:
         buffer_append_byte(&key, '/');
         return make_folder(b, prefix, name, buffer_text(&key));
     case BUCKET_REMOVE_FOLDER:
         buffer_append_byte(&key, '/');
-        return remove_folder(b, prefix, name, buffer_text(&key));
+        return remove_folder(b, prefix, name, buffer_text(&key), ret_keep);
     default:
         return -EINVAL;
     }

@@ -312,7 +312,7 @@ static void note_result(struct bucket *b, int error, const struct bucket_want *w
         log_info("%s answers again", origin_identity(b->origin).data);
 }
 
-static int job_run(struct bucket *b, const struct bucket_job *j)
+static int job_run(struct bucket *b, const struct bucket_job *j, struct bucket_keep *ret_keep)
 {
     if (j->is_walk)
         return bucket_job_walk(b, buffer_text(&j->want.prefix));
@@ -327,7 +327,7 @@ static int job_run(struct bucket *b, const struct bucket_job *j)
     case BUCKET_MAKE_FOLDER:
     case BUCKET_REMOVE_FOLDER:
     case BUCKET_RENAME:
-        return bucket_job_change(b, &j->want);
+        return bucket_job_change(b, &j->want, ret_keep);
     }
     return -EINVAL;
 }
@@ -337,11 +337,13 @@ static void *work(void *argument)
     struct bucket *b = argument;
     struct bucket_job *j;
     while ((j = (struct bucket_job *)jobs_take(&b->jobs))) {
-        int error = job_run(b, j);
+        struct bucket_keep keep = {0};
+        int error = job_run(b, j, &keep);
         bool is_folder = j->job.is_long;
         if (!bucket_want_changes(&j->want))
             note_result(b, error, &j->want);
         jobs_end(&b->jobs, &j->job, error);
+        bucket_keep_end(b, &keep);
         if (is_folder)
             catalogue_tidy(b->catalogue, TIDY_BLOCKS);
     }

@@ -61,6 +61,15 @@ struct bucket_series {
 };
 #define BUCKET_SERIES_KEPT 64
 
+// A folder something was taken away from, until it is sure to stay (bucket_change.c). It is its librarian's, who looks after it
+// once who asked for the change was answered.
+struct bucket_keep {
+    struct bucket_keep *next;  // in `keeps`
+    struct buffer prefix;      // empty: there is nothing to be done
+    bool is_wanted;            // something was taken away since it was looked at
+    uint64_t settled;          // when the last look that is over began, by `keep_clock`
+};
+
 struct bucket_job {
     struct job job;         // first
     struct bucket_want want;
@@ -89,6 +98,8 @@ struct bucket {
     uint32_t pace_looks;
     struct table notes;     // struct bucket_note by hash of the prefix
     struct bucket_walk *walk;
+    struct bucket_keep *keeps;
+    uint64_t keep_clock;
     int trouble;            // -errno; 0: the origin answers, were it with a refusal
     char *last_error;
     uint64_t said;          // hash of what the log said of an error last
@@ -128,7 +139,11 @@ int bucket_job_walk(struct bucket *b, struct text prefix);
 void bucket_head_id(struct text key, struct text version, struct uuid *ret_id); // under which a HEAD's answer is kept
 // What the origin answered to what was asked about that key or prefix: for the log, and for status. Takes `why`.
 void bucket_note_error(struct bucket *b, struct text key, int error, char *why);
-int bucket_job_change(struct bucket *b, const struct bucket_want *w); // bucket_change.c
+// bucket_change.c. What `ret_keep` has is done by bucket_keep_end, after the answer.
+int bucket_job_change(struct bucket *b, const struct bucket_want *w, struct bucket_keep *ret_keep);
+void bucket_keep_end(struct bucket *b, struct bucket_keep *keep);
+// What is asked of the origin from now on has the folders below `prefix` that are being kept.
+void bucket_keeps_wait(struct bucket *b, struct text prefix);
 static inline bool bucket_want_changes(const struct bucket_want *w)
 {
     return w->kind >= BUCKET_DELETE;

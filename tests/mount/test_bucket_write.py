@@ -346,6 +346,49 @@ def test_a_key_is_as_long_as_s3_has_them_and_a_folder_s_has_its_slash(bucket, wr
         os.mkdir(folder / ("d" * 254))
 
 
+class Held:
+    """The look at what is left of a folder, at a proxy: it goes on when it is let go."""
+
+    def __init__(self, proxy: S3Proxy) -> None:
+        self.asked, self.let_go = threading.Event(), threading.Event()
+        proxy.fault(query="max-keys=2&", then=self.hold)
+
+    def hold(self) -> None:
+        self.asked.set()
+        self.let_go.wait(SLACK * 10)
+
+
+def test_a_delete_is_answered_before_its_folder_is_looked_at_which_stays(bucket, writing, proxy):
+    not_on_rclone(bucket, MARKERS)
+    bucket.put("d/f")
+    m = writing(proxy.url, list_time="10ms")
+    held = Held(proxy)
+    with ThreadPoolExecutor(2) as pool:
+        pool.submit(os.unlink, m / "d/f").result(timeout=SLACK * 5)
+        assert held.asked.wait(SLACK) and bucket.keys() == []
+        assert os.path.isdir(m / "d")
+        time.sleep(0.05) # what was listed has become old
+        listing = pool.submit(os.listdir, m.path)
+        held.let_go.set()
+        assert listing.result() == ["d"]
+    eventually(lambda: bucket.keys() == ["d/"], SLACK)
+    assert os.listdir(m / "d") == []
+
+
+def test_a_folder_that_is_removed_while_it_is_looked_at_is_gone(bucket, writing, proxy):
+    not_on_rclone(bucket, MARKERS)
+    bucket.put("d/f")
+    m = writing(proxy.url)
+    held = Held(proxy)
+    with ThreadPoolExecutor(2) as pool:
+        pool.submit(os.unlink, m / "d/f").result(timeout=SLACK * 5)
+        assert held.asked.wait(SLACK)
+        removing = pool.submit(os.rmdir, m / "d")
+        held.let_go.set()
+        removing.result()
+    assert not os.path.exists(m / "d") and bucket.keys() == []
+
+
 def test_a_folder_that_was_removed_and_is_made_again_is_another_one(bucket, writing):
     not_on_rclone(bucket, MARKERS)
     m = writing(write="replace")
