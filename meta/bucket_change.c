@@ -137,7 +137,8 @@ static int ask_for(struct bucket *b, struct origin_request r, struct bucket_entr
     int error = origin_wait(b->origin, &r, &why);
     if (r.verb == ORIGIN_DELETE && error == -ENOENT)
         return 0;
-    if (error && !(r.verb == ORIGIN_HEAD && error == -ENOENT))
+    bool is_answer = (r.verb == ORIGIN_HEAD && error == -ENOENT) || (r.if_match.size_bytes && error == -ESTALE);
+    if (error && !is_answer)
         log_warn("%.*s can't be changed: %s", (int)r.key.size_bytes, r.key.data, why);
     return error;
 }
@@ -303,9 +304,11 @@ static int remove_folder(struct bucket *b, struct text prefix, struct text name,
 
 // ---- objects
 
-static int delete_object(struct bucket *b, struct text prefix, struct text name, struct text key, struct bucket_keep *ret_keep)
+// `etag`: of the only one that is meant, where the origin knows that condition; empty: whichever it is.
+static int delete_object(struct bucket *b, struct text prefix, struct text name, struct text key, struct text etag,
+                         struct bucket_keep *ret_keep)
 {
-    int r = ask(b, ORIGIN_DELETE, key, NULL);
+    int r = ask_for(b, (struct origin_request){.verb = ORIGIN_DELETE, .key = key, .if_match = etag}, NULL);
     if (r < 0)
         return r;
     note_name(b, prefix, name, true, NULL);
@@ -313,7 +316,7 @@ static int delete_object(struct bucket *b, struct text prefix, struct text name,
     return 0;
 }
 
-// What was copied, if it still is that.
+// What was copied, if it still is that: a server that knows no such condition isn't asked in one step.
 static int delete_source(struct bucket *b, struct text prefix, struct text name, struct text key, const char *etag,
                          struct bucket_keep *ret_keep)
 {
@@ -321,10 +324,13 @@ static int delete_source(struct bucket *b, struct text prefix, struct text name,
     int r = ask(b, ORIGIN_HEAD, key, &now);
     if (r < 0 && r != -ENOENT)
         return r;
-    if (r == 0 && strcmp(now.etag, etag) == 0)
-        return delete_object(b, prefix, name, key, ret_keep);
+    if (r == 0 && strcmp(now.etag, etag) == 0) {
+        r = delete_object(b, prefix, name, key, text_of(etag), ret_keep);
+        if (r != -ESTALE)
+            return r;
+    }
     log_info("%.*s was renamed, and somebody else has %s it meanwhile", (int)key.size_bytes, key.data,
-             r < 0 ? "deleted" : "written another one that stays");
+             r == -ENOENT ? "deleted" : "written another one that stays");
     bucket_doubt(b, prefix);
     return 0;
 }
@@ -382,7 +388,7 @@ int bucket_job_change(struct bucket *b, const struct bucket_want *w, struct buck
     buffer_append_text(&key, name);
     switch (w->kind) {
     case BUCKET_DELETE:
-        return delete_object(b, prefix, name, buffer_text(&key), ret_keep);
+        return delete_object(b, prefix, name, buffer_text(&key), TEXT(""), ret_keep);
     case BUCKET_RENAME:
         return rename_object(b, prefix, name, buffer_text(&key), buffer_text(&w->to), w->may_replace,
                              ret_keep);
