@@ -2,7 +2,9 @@
 """Writing to a bucket beside s3fs and rclone: one large object, and many small ones by one writer.
 
 What counts is the time until the bytes are at the server: of mounts that answer close() before that (rclone with a cache), until
-the server has the last object. Peers are those this machine has; mountpoint-s3 isn't packaged and isn't among them.
+the server has the last object. Peers are those this machine has. mountpoint-s3 isn't packaged: a program `mount-s3 BUCKET FOLDER
+ENDPOINT REGION` of its library (mountpoint-s3-fs) is taken where $MOUNT_S3 names one. A client that is no mount says what the
+server can take at all.
 
     tests/perf/run object_write [--rounds N] [--large MIB] [--small N]
 """
@@ -18,7 +20,8 @@ import time
 from pathlib import Path
 
 from measure import Table
-from peers import Butlerfs, Mounted, Peer, Rclone, S3fs, Server
+from peers import Butlerfs, Mounted, Mountpoint, Peer, Rclone, S3fs, Server
+from raw_client import PART_MIB, RawClient
 
 MIB = 1 << 20
 SMALL_BYTES = 4096
@@ -28,6 +31,11 @@ GOAL = 1.5
 def writer(peer: Peer) -> Peer:
     peer.writes = True
     return peer
+
+
+def empty(server: Server) -> None:
+    for path in server.bucket.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def until_there(path: Path, size: int) -> None:
@@ -59,11 +67,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--large", type=int, default=1024, help="MiB of the large object")
     parser.add_argument("--small", type=int, default=10000, help="how many small ones")
+    parser.add_argument("--only", help="peers, apart by commas: s3fs, rclone_off, rclone_writes, mountpoint")
     options = parser.parse_args()
-    work = Path(tempfile.mkdtemp(prefix="object-write-"))
-    shelf = Path(tempfile.mkdtemp(prefix="object-write-", dir="/dev/shm")) # the server's disk is not what is measured
+    # No disk is what is measured, neither the server's nor a peer's cache.
+    work = Path(tempfile.mkdtemp(prefix="object-write-", dir="/dev/shm"))
+    shelf = Path(tempfile.mkdtemp(prefix="object-write-", dir="/dev/shm"))
     server = Server(shelf)
-    peers = [p for p in (Butlerfs("write=new"), writer(S3fs()), writer(Rclone("off")), writer(Rclone("writes"))) if p.is_there()]
+    peers = [p for p in (Butlerfs("write=new"), writer(S3fs()), writer(Rclone("off")), writer(Rclone("writes")), writer(Mountpoint()))
+             if p.is_there()]
+    if options.only:
+        peers = [p for p in peers if p.name in ("butlerfs", *options.only.split(","))]
     speeds: dict[str, dict[str, list[float]]] = {"large": {}, "small": {}}
     peak: dict[str, list[float]] = {}
     data = os.urandom(MIB)
@@ -77,12 +90,15 @@ def main() -> None:
                     speeds["large"].setdefault(peer.name, []).append(large)
                     speeds["small"].setdefault(peer.name, []).append(small)
                     peak.setdefault(peer.name, []).append(m.peak_mib())
-                for path in server.bucket.iterdir():
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+                empty(server)
+            raw = RawClient(server)
+            speeds["large"].setdefault("no mount", []).append(raw.large("raw", options.large // PART_MIB * PART_MIB, data))
+            speeds["small"].setdefault("no mount", []).append(raw.small("raw-small", options.small, data[:SMALL_BYTES]))
+            empty(server)
         table = Table()
         for case, unit in (("large", "MiB/s"), ("small", "objects/s")):
             others = {n: v for n, v in speeds[case].items() if n != "butlerfs"}
-            best = max(others, key=lambda n: statistics.median(others[n]))
+            best = max((n for n in others if n != "no mount"), key=lambda n: statistics.median(others[n]), default=None)
             for name, values in others.items():
                 table.row(f"{case}, beside {name}", speeds[case]["butlerfs"], values, unit, GOAL if name == best else None, True)
         for name, values in peak.items():

@@ -260,6 +260,22 @@ class Rclone(Peer):
         return process.pid
 
 
+class Mountpoint(Peer):
+    """mountpoint-s3, by a program of its library: BUCKET FOLDER ENDPOINT REGION."""
+
+    name = "mountpoint"
+
+    def is_there(self) -> bool:
+        return bool(os.environ.get("MOUNT_S3"))
+
+    def start(self, port: int, point: Path, folder: Path) -> int:
+        environment = {**os.environ, "AWS_ACCESS_KEY_ID": ACCESS, "AWS_SECRET_ACCESS_KEY": SECRET}
+        process = subprocess.Popen([os.environ["MOUNT_S3"], BUCKET, point, f"http://127.0.0.1:{port}", REGION], env=environment,
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_mounted(point, process)
+        return process.pid
+
+
 class PassthroughHp(Peer):
     """libfuse's own example over the server's files: the ceiling, not a client of the server."""
 
