@@ -247,6 +247,8 @@ static int mount_and_serve(const struct options *o, char **ret_why)
 static int run_command(const struct options *o, char **ret_why)
 {
     int r = o->mount_namespace ? enter_namespace(o->mount_namespace, ret_why) : 0;
+    if (r >= 0 && o->is_remount)
+        return o->fake ? 0 : mount_remount(o, ret_why);
     if (r >= 0)
         r = check_mountpoint(o, ret_why);
     if (r >= 0)

@@ -19,6 +19,7 @@
 #include "base/log.h"
 #include "fs/fusermount.h"
 #include "fs/mount_table.h"
+#include "fs/options_table.h"
 #include "fs/path.h"
 #include "fs/why.h"
 
@@ -109,6 +110,35 @@ int mount_make(const struct options *o, int *ret_fuse_fd, char **ret_why)
         return r;
     return geteuid() == 0 ? mount_direct(o, ret_fuse_fd, ret_why)
                           : fusermount_mount(o, ret_fuse_fd, ret_why);
+}
+
+static int add_flag(const char *name, const char *value, void *context, char **ret_why)
+{
+    (void)ret_why;
+    const struct option_row *option = value ? NULL : option_find(text_of(name));
+    if (option && option->type == OPTION_FLAG && option->on)
+        *(unsigned long *)context |= option->bit;
+    return 0;
+}
+
+int mount_remount(const struct options *o, char **ret_why)
+{
+    TABLE_CLEANUP t = {};
+    unsigned long flags = 0;
+    int r = mount_table_read(&t);
+    const struct mount_entry *e = r < 0 ? NULL : mount_table_at(&t, o->mountpoint);
+    if (!e || strcmp(e->type, MOUNT_TYPE) != 0)
+        return why(ret_why, -EINVAL, "%s: can't be remounted: no butlerfs is mounted there", o->mountpoint);
+    r = option_list_split(e->flags, add_flag, &flags, ret_why);
+    if (r < 0)
+        return r;
+    flags = (flags & ~o->cleared_flags) | o->mount_flags;
+    if (mount(NULL, o->mountpoint, NULL, MS_REMOUNT | flags, NULL) < 0) {
+        r = -errno;
+        return why(ret_why, r, "%s: can't be remounted: %s%s", o->mountpoint, strerror(-r),
+                   r == -EPERM ? ": only root may" : r == -EBUSY ? ": something is open for writing there" : "");
+    }
+    return 0;
 }
 
 int mount_remove(const char *mountpoint)

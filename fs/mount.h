@@ -7,6 +7,8 @@
 // mount(2), else through fusermount3. -errno with one clear line. A dead butlerfs mount (ENOTCONN)
 // at that place is taken away first.
 int mount_make(const struct options *o, int *ret_fuse_fd, char **ret_why);
+// Changes the flags of the mount at o->mountpoint, as o->is_remount says.
+int mount_remount(const struct options *o, char **ret_why);
 // Lazily.
 int mount_remove(const char *mountpoint);
 // Device number of the mount at `mountpoint` from /proc/self/mountinfo (touches no mount): the topmost.

@@ -71,7 +71,7 @@ static bool parse_line(struct text line, struct mount_entry *e)
         return false;
     e->dev = makedev(major_, minor_);
     take_word(&line); // root
-    struct text mountpoint = take_word(&line);
+    struct text mountpoint = take_word(&line), flags = take_word(&line);
     for (struct text word; !text_equal(word = take_word(&line), TEXT("-"));) {
         if (line.size_bytes == 0)
             return false;
@@ -82,6 +82,7 @@ static bool parse_line(struct text line, struct mount_entry *e)
         return false;
     e->owner = find_owner(line);
     e->mountpoint = unescape(mountpoint);
+    e->flags = unescape(flags);
     e->type = unescape(type);
     e->source = unescape(source);
     return true;
@@ -127,6 +128,7 @@ void mount_table_release(struct mount_table *t)
 {
     for (uint32_t i = 0; i < t->count; i++) {
         free(t->entries[i].mountpoint);
+        free(t->entries[i].flags);
         free(t->entries[i].type);
         free(t->entries[i].source);
     }

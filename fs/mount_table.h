@@ -15,6 +15,7 @@ struct mount_entry {
     uid_t owner;      // user_id= of a FUSE mount; (uid_t)-1: none
     bool is_shared;   // mounts and unmounts below it reach other namespaces
     char *mountpoint; // absolute
+    char *flags;      // "rw,nosuid,relatime"
     char *type;
     char *source;
 };

@@ -302,7 +302,9 @@ static int make_spaces(const struct command *c, const struct doc *config, const 
     if (r < 0)
         return r;
     if (space_can_write(s)) {
-        o->source = memory_copy(s->source, strlen(s->source));
+        struct buffer said = {};
+        buffer_format(&said, "%.*s%s", (int)space_prefix_bytes(source), source, s->source);
+        o->source = buffer_steal(&said);
         return 0;
     }
     bool is_path = !path_is_uri(source) && (source[0] == '/' || source[0] == '.');
@@ -403,6 +405,33 @@ static int understand(struct command *c, struct options *o, struct space_options
     return 0;
 }
 
+static bool says_remount(const struct command *c)
+{
+    for (size_t i = 0; i < c->setting_count; i++)
+        if (strcmp(c->settings[i].name, "remount") == 0)
+            return true;
+    return false;
+}
+
+// mount(8) says all of fstab's options again, and what it finds in /proc/mounts: only flags can change, the last word of each
+// counts, and what isn't said stays.
+static int understand_remount(const struct command *c, struct options *o)
+{
+    o->is_remount = true;
+    o->mount_flags = 0;
+    for (size_t i = 0; i < c->setting_count; i++) {
+        const struct option_row *option = option_find(text_of(c->settings[i].name));
+        if (!option || option->type != OPTION_FLAG)
+            continue;
+        o->mount_flags &= ~option->bit;
+        o->cleared_flags &= ~option->bit;
+        *(option->on ? &o->mount_flags : &o->cleared_flags) |= option->bit;
+    }
+    o->source = memory_copy(c->source, strlen(c->source));
+    o->mountpoint = path_resolve(c->base, c->mountpoint, NULL);
+    return 0;
+}
+
 int options_parse(int argc, char **argv, struct options **ret_options, char **ret_why)
 {
     if (argc > 1 && strcmp(argv[1], "--daemon") == 0)
@@ -415,7 +444,7 @@ int options_parse(int argc, char **argv, struct options **ret_options, char **re
     options_set_standards(o, &standard);
     int r = argc < 1 ? -EINVAL : take_command(argc, argv, &c, o, ret_why);
     if (r == 0)
-        r = understand(&c, o, &standard, ret_why);
+        r = says_remount(&c) ? understand_remount(&c, o) : understand(&c, o, &standard, ret_why);
     space_release(&standard);
     if (r != 0) {
         options_free(o);

@@ -56,7 +56,7 @@ enum space_recall { SPACE_RECALL_OFF, SPACE_RECALL_EXPLICIT, SPACE_RECALL_READ }
 enum addressing { ADDRESSING_AUTO, ADDRESSING_PATH, ADDRESSING_VIRTUAL };
 
 struct options {
-    char *source;      // for /proc/mounts (fsname)
+    char *source;      // for /proc/mounts (fsname): as it was said, with a path made absolute: umount(8), findmnt(8) and mount -a compare
     char *mountpoint;  // absolute, resolved
     bool foreground;
     bool fake;             // mount(8)'s -f: everything but the mount
@@ -65,7 +65,9 @@ struct options {
     uint32_t life;     // which life of the daemon this is, from 1 (supervisor's word)
     int last_signal;   // that ended the last life; 0
     // mount
-    unsigned long mount_flags; // MS_*
+    bool is_remount;           // only the flags of a mount that stands are to change
+    unsigned long mount_flags; // MS_*; with is_remount: those that were said
+    unsigned long cleared_flags; // with is_remount: those that are to go
     bool allow_other;
     // ours
     char *config_file;

@@ -150,17 +150,20 @@ bool options_can_change(const struct options *o)
     return options_can_write(o) || options_writes_objects(o);
 }
 
-// "home:/export/home": the kind in front of a path.
+size_t space_prefix_bytes(const char *source)
+{
+    return scheme_is(source, "home") || scheme_is(source, "group") ? strcspn(source, ":") + 1 : 0;
+}
+
 static const char *settle_prefix(struct space_options *s, const char *source)
 {
-    bool is_home = scheme_is(source, "home");
-    if (s->has_kind ? !space_can_write(s) : !(is_home || scheme_is(source, "group")))
+    size_t prefix_bytes = space_prefix_bytes(source);
+    if (s->has_kind ? !space_can_write(s) : prefix_bytes == 0)
         return source;
-    bool has_prefix = is_home || scheme_is(source, "group");
     if (!s->has_kind)
-        s->kind = is_home ? SPACE_HOME : SPACE_GROUP;
+        s->kind = scheme_is(source, "home") ? SPACE_HOME : SPACE_GROUP;
     s->has_kind = true;
-    return has_prefix ? strchr(source, ':') + 1 : source;
+    return source + prefix_bytes;
 }
 
 static int settle_kind(struct space_options *s, const char *source, char **ret_why)

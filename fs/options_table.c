@@ -200,7 +200,7 @@ const struct option_row option_table[] = {
     IGNORED("helper"), IGNORED("mand"), IGNORED("nomand"), IGNORED("lazytime"), IGNORED("nolazytime"),
     IGNORED("iversion"), IGNORED("noiversion"), IGNORED("silent"), IGNORED("loud"),
     IGNORED("default_permissions"), IGNORED("nonempty"), IGNORED("fstype"),
-    REFUSED("remount", "a mount's options can't be changed while it stands: unmount and mount again"),
+    REFUSED("remount", "only a command's -o may say it, to change ro, nosuid and the like of a mount that stands"),
     REFUSED("allow_root", "there is no such half: say allow_other"),
     REFUSED("auto_unmount", "there is no need: a daemon that ends is started again or leaves ENOTCONN"),
     REFUSED("fd", "a descriptor that is mounted already is not taken yet"),

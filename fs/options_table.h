@@ -75,6 +75,7 @@ int options_add_space(struct options *o, struct text name, const struct space_op
                       struct space_options **ret_space, char **ret_why);
 // Gives a space its source: decides the kind by its words where it wasn't said, looks up a label,
 // makes a local path absolute below `base` and free of symlinks. Reads the repository index.
+size_t space_prefix_bytes(const char *source); // of "home:/export/home": the kind in front of a path
 int space_settle(struct space_options *s, const struct options *o, const char *source,
                  const char *base, char **ret_why);
 

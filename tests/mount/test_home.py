@@ -652,6 +652,37 @@ def test_a_mount_that_is_asked_for_read_only_is(mount, below):
     assert error((m / str(ALICE) / "new").write_text, "x") == "EROFS"
 
 
+def test_a_mount_becomes_read_only_and_writable_again(home, alice):
+    """As mount(8) says it, with all that fstab and /proc/mounts have."""
+
+    def remount(*more: str) -> set[str]:
+        words = ["rw", "user_id=0", "group_id=0", "default_permissions", "allow_other", "refresh=200ms", "remount", *more]
+        done = subprocess.run([mounting.program("butlerfs"), home.source, home.path, "-o", ",".join(words)], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        (line,) = [x for x in Path("/proc/self/mountinfo").read_text().splitlines() if f" {home.path} " in x]
+        return set(line.split(" ")[5].split(","))
+
+    assert {"ro", "nosuid", "nodev"} <= remount("ro")
+    assert error((alice / "a").write_text, "x") == "EROFS"
+    assert {"rw", "nosuid", "nodev", "noatime"} <= remount("noatime")
+    by(ALICE, (alice / "a").write_text, "x")
+    with (alice / "a").open("a") as f:
+        f.write("y")
+        f.flush()
+        words = [mounting.program("butlerfs"), home.source, home.path, "-o", "remount,ro"]
+        done = subprocess.run(words, capture_output=True, text=True)
+        assert done.returncode == 32 and "something is open for writing there" in done.stderr
+    assert (alice / "a").read_text() == "xy"
+
+
+def test_a_mount_is_known_by_the_source_that_was_said(home):
+    """By which umount(8), findmnt(8) and `mount -a` find it."""
+    assert home.source.startswith("home:/")
+    assert any(x.split(" - ")[1].split(" ")[:2] == ["fuse.butlerfs", home.source] for x in Path("/proc/self/mountinfo").read_text().splitlines())
+    subprocess.run(["umount", home.source], check=True)
+    home.wait_end()
+
+
 def test_who_is_not_root_is_told_that_homes_need_it(below, place, built):
     at = place / "not-root"
     at.mkdir()
