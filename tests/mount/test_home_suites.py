@@ -16,11 +16,6 @@ from acting import ALICE, by
 
 pytestmark = pytest.mark.usefixtures("root_only")
 
-# What FUSE or the policy rules out, and why.
-EXPECTED_FAILURES = {
-    "link::exdev_target": "needs a second file system, which this run doesn't give it",
-    "rename::exdev_target": "the same",
-}
 # What stress-ng has for file systems, but for what is slow to begin, needs devices, or is about /proc and /sys.
 STRESSORS = ["access", "chattr", "chdir", "chmod", "chown", "copy-file", "dentry", "dir", "dirdeep", "dirmany", "dup", "eventfd", "fallocate", "fault",
              "fcntl", "fiemap", "file-ioctl", "filename", "flock", "fpunch", "fsize", "fstat", "getdent", "handle", "hdd", "inode-flags", "inotify", "io",
@@ -82,13 +77,22 @@ def test_the_tests_of_pythons_own_library_pass(home):
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr
 
 
-def test_pjdfstest_finds_what_native_file_systems_have(home, tmp_path):
+def test_pjdfstest_finds_what_native_file_systems_have(home, place, tmp_path):
     program = need("pjdfstest")
     config = tmp_path / "pjdfstest.toml"
-    config.write_text('[features]\nposix_fallocate = {}\nrename_ctime = {}\nutimensat = {}\nutime_now = {}\n[settings]\nnaptime = 0.01\n'
-                      '[dummy_auth]\nentries = [["nobody", "nogroup"], ["games", "games"], ["daemon", "daemon"]]\n')  # fmt: skip
-    done = run(program, "-c", config, "-p", home.path)
+    config.write_text('[features]\nposix_fallocate = {}\nrename_ctime = {}\nstat_st_birthtime = {}\nutimensat = {}\nutime_now = {}\n'
+                      '[settings]\nnaptime = 0.01\n[dummy_auth]\nentries = [["nobody", "nogroup"], ["games", "games"], ["daemon", "daemon"]]\n')  # fmt: skip
+    done = run(program, "-c", config, "-p", home.path, "-s", place)
     lines = [line.split() for line in done.stdout.splitlines()]
-    failed = {words[0] for words in lines if len(words) == 2 and words[1] == "FAILED"}
-    assert sum(words[-1:] == ["ok"] for words in lines) > 300, done.stdout[-2000:] + done.stderr
-    assert failed <= set(EXPECTED_FAILURES)
+    assert sum(words[-1:] == ["ok"] for words in lines) > 350, done.stdout[-2000:] + done.stderr
+    assert [words[0] for words in lines if len(words) == 2 and words[1] == "FAILED"] == []
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_fsx_finds_in_a_file_what_it_put_there(home, tmp_path, seed):
+    """Random reads, writes, maps, truncations, holes and copies; no sendfile, which a writer's descriptor refuses."""
+    program = need("fsx")
+    config = tmp_path / "fsx.toml"
+    config.write_text("[weights]\nclose_open = 1\nfsync = 1\nposix_fallocate = 5\npunch_hole = 5\ncopy_file_range = 5\n")
+    done = run(program, "-f", config, "-N", "3000", "-S", seed, home.path / "alice" / "file", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
