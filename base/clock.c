@@ -41,6 +41,20 @@ int64_t clock_unix_ns(void)
     return clock_read(CLOCK_REALTIME);
 }
 
+static int64_t clock_steady_offset_ns; // written once, by clock_steady_once
+static pthread_once_t clock_steady_once = PTHREAD_ONCE_INIT;
+
+static void clock_steady_fix(void)
+{
+    clock_steady_offset_ns = clock_unix_ns() - clock_read(CLOCK_BOOTTIME);
+}
+
+int64_t clock_steady_unix_ns(void)
+{
+    pthread_once(&clock_steady_once, clock_steady_fix);
+    return clock_steady_offset_ns + clock_read(CLOCK_BOOTTIME); // which goes on while the machine sleeps
+}
+
 static int64_t clock_add(int64_t a, int64_t b)
 {
     int64_t sum;

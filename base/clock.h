@@ -15,6 +15,9 @@
 
 int64_t clock_ns(void);          // CLOCK_MONOTONIC
 int64_t clock_unix_ns(void);     // CLOCK_REALTIME
+// Unix time as it goes on from this process's first look at it, whatever is done to the clock: for comparing times with others
+// of the same process, as how old something is. Times on disk that are greater are of a life whose clock was ahead.
+int64_t clock_steady_unix_ns(void);
 
 // Total and in order: a TAI instant inside a leap second is the midnight that ends it; before 1972
 // the difference is that of 1972 (10 s); results that don't fit are the nearest that do.

@@ -44,7 +44,7 @@ struct object {
     int64_t size_bytes;      // OBJECT_SIZE_UNKNOWN; a hint unless `validator` is given
     struct text validator;   // as a listing or HEAD of the origin said it (an ETag, with its quotes);
                              // empty: unknown
-    int64_t seen_unix_ns;    // when a listing or HEAD said size, validator and mtime; 0: none did
+    int64_t seen_unix_ns;    // when a listing or HEAD said size, validator and mtime (clock_steady_unix_ns); 0: none did
     int64_t mtime_unix_ns;   // 0: unknown
     struct text checksum;    // of the whole object, as in store.h ("blake2b:<hex>"); empty: none
     int64_t fresh_for_ns;    // how long to go by what the origin said; INT64_MAX: for ever (artifacts

@@ -278,7 +278,7 @@ static struct cache_entry *entry_list(struct cache_entry *e)
 static void successor_make(struct cache_entry *e)
 {
     struct cache_entry *next = entry_new(e->cache, e->origin, e->key_text, e->version_id_text, e->identity);
-    next->disproved_unix_ns = clock_unix_ns();
+    next->disproved_unix_ns = clock_steady_unix_ns();
     entry_unref(entry_list(next));
 }
 
@@ -411,7 +411,7 @@ static void entry_confirm_by(struct cache_entry *e, const struct object *object)
 {
     if (object->seen_unix_ns <= e->confirmed_unix_ns)
         return;
-    int64_t age = clock_unix_ns() - object->seen_unix_ns;
+    int64_t age = clock_steady_unix_ns() - object->seen_unix_ns;
     e->confirmed_unix_ns = object->seen_unix_ns;
     e->confirmed_ns = clock_ns() - (age > 0 ? age : 0);
 }

@@ -55,7 +55,7 @@ static int flight_learn(struct flight *f, const struct origin_answer *a, struct 
     if (!entry_learn(e, &said))
         return -ESTALE;
     e->confirmed_ns = f->started_ns;
-    e->confirmed_unix_ns = clock_unix_ns() - (clock_ns() - f->started_ns);
+    e->confirmed_unix_ns = clock_steady_unix_ns() - (clock_ns() - f->started_ns);
     e->nearline_said = a->nearline;
     e->nearline_said_ns = clock_ns();
     if (f->count)

@@ -230,7 +230,7 @@ int bucket_job_head(struct bucket *b, const struct bucket_want *w)
         .done = head_done,
         .context = &a,
     };
-    uint64_t epoch = (uint64_t)clock_unix_ns();
+    uint64_t epoch = (uint64_t)clock_steady_unix_ns();
     int r = origin_wait(b->origin, &a.request, &why);
     if (r < 0 && why)
         bucket_note_error(b, buffer_text(&key), r, why);

@@ -40,7 +40,7 @@ void bucket_close(struct bucket *b); // no request may be in work
 // Asks for the first key (at_unix_ns as in the options), and waits: a mount of what can't be listed is refused. *ret_why is one
 // line with the server's own reason.
 int bucket_check(struct origin *origin, const char *prefix, int64_t at_unix_ns, int64_t limit_ns, char **ret_why);
-// What is as old as this is fresh enough for a request that arrives now; Unix ns.
+// What is as old as this is fresh enough for a request that arrives now; clock_steady_unix_ns, as all times of asking.
 uint64_t bucket_fresh(const struct bucket *b);
 // What was listed until now is old.
 void bucket_refresh(struct bucket *b);

@@ -52,7 +52,7 @@ static void note_name(struct bucket *b, struct text prefix, struct text raw, boo
     BUFFER_CLEANUP record = {0};
     struct row row = {0};
     enum row_kind kind = e ? ROW_VISIBLE : ROW_HIDDEN;
-    uint64_t now = (uint64_t)clock_unix_ns();
+    uint64_t now = (uint64_t)clock_steady_unix_ns();
     bucket_row_key(raw, is_object, &answer.key);
     buffer_append(&record, &now, sizeof now);
     if ((e && bucket_row_of(e, &row) < 0) || row_pack(&answer.key, kind, &row, &record) < 0) {

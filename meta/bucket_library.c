@@ -122,7 +122,7 @@ struct bucket_note *bucket_note(struct bucket *b, struct text prefix)
         return n;
     if (b->notes.count >= NOTES_MAX) {
         // Doubts are in it: what they were about counts as old with all the rest.
-        atomic_store(&b->refreshed_ns, (uint64_t)clock_unix_ns());
+        atomic_store(&b->refreshed_ns, (uint64_t)clock_steady_unix_ns());
         notes_clear(b);
     }
     n = new_struct(struct bucket_note);
@@ -221,7 +221,7 @@ bool bucket_walk_wait(struct bucket *b, struct text prefix, int64_t limit_ns)
 
 uint64_t bucket_fresh(const struct bucket *b)
 {
-    int64_t old = clock_unix_ns() - b->list_ns;
+    int64_t old = clock_steady_unix_ns() - b->list_ns;
     uint64_t refreshed = atomic_load(&b->refreshed_ns);
     return old > 0 && (uint64_t)old > refreshed ? (uint64_t)old : refreshed;
 }
@@ -237,13 +237,13 @@ uint64_t bucket_fresh_in(struct bucket *b, struct text prefix, uint64_t fresh)
 
 void bucket_refresh(struct bucket *b)
 {
-    atomic_store(&b->refreshed_ns, (uint64_t)clock_unix_ns());
+    atomic_store(&b->refreshed_ns, (uint64_t)clock_steady_unix_ns());
 }
 
 void bucket_doubt(struct bucket *b, struct text prefix)
 {
     lock_scope(&b->library);
-    bucket_note(b, prefix)->doubted_ns = (uint64_t)clock_unix_ns();
+    bucket_note(b, prefix)->doubted_ns = (uint64_t)clock_steady_unix_ns();
 }
 
 // Answers to single names share a generation as long as they are of one epoch: so epochs of answers

@@ -198,7 +198,7 @@ int bucket_job_folder(struct bucket *b, const struct bucket_want *w)
         return 0;
     if (!folder_begin(b, prefix, false) && is_known(b, prefix, w->fresh))
         return 0;
-    uint64_t epoch = (uint64_t)clock_unix_ns();
+    uint64_t epoch = (uint64_t)clock_steady_unix_ns();
     int r = first_page(b, prefix, &page);
     bool has_more = r == 0 && page.token.size_bytes;
     if (has_more)
@@ -308,7 +308,7 @@ static int name_ask(struct bucket *b, const struct bucket_want *w)
     struct text name = buffer_text(&w->name);
     struct bucket_entry folder = {.is_folder = true, .raw = name};
     struct found_name found = {0};
-    uint64_t epoch = bucket_epoch_of_answer(b, (uint64_t)clock_unix_ns());
+    uint64_t epoch = bucket_epoch_of_answer(b, (uint64_t)clock_steady_unix_ns());
     int64_t begin_ns = clock_ns();
     buffer_append_text(&key, buffer_text(&w->prefix));
     buffer_append_text(&key, name);
@@ -353,7 +353,7 @@ int bucket_job_name(struct bucket *b, const struct bucket_want *w)
         return name_ask(b, w);
     if (!folder_begin(b, prefix, true))
         return is_known(b, prefix, w->fresh) ? 0 : name_ask(b, w);
-    uint64_t epoch = (uint64_t)clock_unix_ns();
+    uint64_t epoch = (uint64_t)clock_steady_unix_ns();
     int r = first_page(b, prefix, &page);
     bool is_all = r == 0 && page.token.size_bytes == 0;
     if (is_all)

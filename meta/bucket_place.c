@@ -348,7 +348,7 @@ int bucket_head(struct bucket_place *p, const struct bucket_entry *e, struct doc
     buffer_append_text(&key, e->raw);
     bucket_head_id(buffer_text(&key), e->version, &id);
     int r = catalogue_dataset(p->bucket->catalogue, p->bucket->number, &id, DATASET_DATA_ID, &epoch, &record);
-    if ((r < 0 && r != -ENOENT) || (r == 0 && epoch >= place_fresh(p)))
+    if ((r < 0 && r != -ENOENT) || (r == 0 && epoch >= place_fresh(p) && epoch <= (uint64_t)clock_steady_unix_ns()))
         return r < 0 ? r : doc_parse_json(buffer_text(&record), ret_map, &why);
     r = want(p, BUCKET_HEAD, e->raw, w);
     buffer_append_text(&w->to, e->version);

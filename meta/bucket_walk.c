@@ -192,14 +192,14 @@ static void lane_begin(struct walker *w, struct lane *l)
         buffer_append_byte(&l->start_after, '/' - 1); // the last key that has one byte in place of the '/', and is before it
     }
     part_open(w, l, buffer_text(&end));
-    cutter_begin(&l->cutter, w->b, buffer_text(&w->walk.prefix), w->generation != 0, (uint64_t)clock_unix_ns());
+    cutter_begin(&l->cutter, w->b, buffer_text(&w->walk.prefix), w->generation != 0, (uint64_t)clock_steady_unix_ns());
     buffer_clear(&l->token);
     l->is_first = true;
 }
 
 static void lane_ask(struct walker *w, struct lane *l)
 {
-    l->epoch = (uint64_t)clock_unix_ns();
+    l->epoch = (uint64_t)clock_steady_unix_ns();
     l->page = (struct bucket_page){0};
     bucket_page_start(w->b, buffer_text(&w->walk.prefix), buffer_text(&l->token),
                       l->is_first ? buffer_text(&l->start_after) : (struct text){0}, &l->page, &l->ask);

@@ -6,8 +6,11 @@
 //    answers of a newer epoch don't take the whole away from who waits for it.
 // 3. Every generation with rows is named by exactly one record or stands in `dead`.
 // 4. A record is never replaced by an older one, unless it is distrusted.
+// 5. Epochs are counts, or times of asking (buckets). One from the future is of a life whose clock was ahead, and how old it is
+//    isn't known: it counts as absent.
 #include "meta/catalogue_store.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 
 enum { MAGIC_SET = 0x6273, MAGIC_HEADER = 0x6267 };
@@ -69,7 +72,8 @@ int set_read(struct catalogue *c, struct store *s, MDB_txn *txn, const struct se
     int rc = mdb_get(txn, s->sets, &key, &data);
     if (rc)
         return rc;
-    if (!record_read(&data, MAGIC_SET, &record, sizeof(record), false))
+    if (!record_read(&data, MAGIC_SET, &record, sizeof(record), false) ||
+        record.epoch > (uint64_t)clock_steady_unix_ns())
         return MDB_NOTFOUND;
     *ret_state = (struct set_state){.generation = record.generation,
                                     .epoch = record.epoch,

@@ -33,7 +33,7 @@ int s3_space_place(struct op *op, uint64_t node, struct bucket_place *ret_place)
     struct s3_space *s = s3_space_of(op);
     op->source = &op_bucket;
     op->bucket = s->bucket;
-    uint64_t asked = (uint64_t)(clock_unix_ns() - (clock_ns() - op->arrived_ns));
+    uint64_t asked = (uint64_t)(clock_steady_unix_ns() - (clock_ns() - op->arrived_ns));
     bucket_root(s->bucket, op->fresh, asked, ret_place);
     struct path_walk w = {ret_place, &op->bucket_want};
     int r = state_path(op->fs->state, node, op->space->number, walk_enter, &w);

@@ -33,7 +33,7 @@ static void an_object_of_a_listing_is_opened_without_a_request(void **state)
 {
     struct world *w = *state;
     world_put(w, "listed", 1, 300 * KIB);
-    struct object object = listed(w, "listed", 300 * KIB, "\"1\"", clock_unix_ns());
+    struct object object = listed(w, "listed", 300 * KIB, "\"1\"", clock_steady_unix_ns());
     struct cached *h = NULL;
     assert_int_equal(open_object(w, &object, &h), 0);
     assert_int_equal(counted(w).gets, 0);
@@ -138,7 +138,7 @@ static void an_origin_that_does_not_answer_keeps_nobody_from_another(void **stat
     world_restart(w);
     assert_int_equal(origin_open(w->fetchers, "memory://dead", &(struct origin_options){0}, &dead, NULL, NULL), 0);
     origin_memory_hold(dead, true);
-    struct object object = listed(w, "far", 64 * MIB, "\"1\"", clock_unix_ns());
+    struct object object = listed(w, "far", 64 * MIB, "\"1\"", clock_steady_unix_ns());
     object.origin = dead;
     struct cached *h = NULL;
     assert_int_equal(open_object(w, &object, &h), 0);
@@ -192,7 +192,7 @@ static void a_newer_listing_replaces_what_is_here(void **state)
     world_put(w, "object", 1, 1000);
     cached_close(opened(w, "object"));
     world_put(w, "object", 2, 2000);
-    struct object object = listed(w, "object", 2000, "\"2\"", clock_unix_ns());
+    struct object object = listed(w, "object", 2000, "\"2\"", clock_steady_unix_ns());
     struct cached *h = NULL;
     assert_int_equal(open_object(w, &object, &h), 0);
     assert_true(reads_right(w, h, 2, 0, 2000));
@@ -204,7 +204,7 @@ static void an_outdated_listing_is_found_out_once(void **state)
     struct world *w = *state;
     unsigned char byte;
     world_put(w, "object", 1, 1000);
-    struct object object = listed(w, "object", 1000, "\"1\"", clock_unix_ns());
+    struct object object = listed(w, "object", 1000, "\"1\"", clock_steady_unix_ns());
     world_put(w, "object", 2, 2000);
     struct cached *h = NULL;
     assert_int_equal(open_object(w, &object, &h), 0); // by what the listing says
@@ -253,7 +253,7 @@ static void a_handle_of_an_earlier_life_is_of_its_version_or_stale(void **state)
     cached_close(h);
     world_put(w, "object", 2, 1000);
     world_restart(w);
-    struct object newer = listed(w, "object", 1000, "\"2\"", clock_unix_ns());
+    struct object newer = listed(w, "object", 1000, "\"2\"", clock_steady_unix_ns());
     struct cached *new_one = NULL;
     assert_int_equal(open_object(w, &newer, &new_one), 0);
     assert_true(reads_right(w, new_one, 2, 0, 1000));

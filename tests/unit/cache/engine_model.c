@@ -65,7 +65,7 @@ static void handle_open(struct model *m, int k)
         snprintf(validator, sizeof(validator), "\"%llu\"", (unsigned long long)m->objects[i].put);
         object.validator = text_of(validator);
         object.size_bytes = (int64_t)m->objects[i].size_bytes;
-        object.seen_unix_ns = clock_unix_ns();
+        object.seen_unix_ns = clock_steady_unix_ns();
         object.fresh_for_ns = FOR_EVER;
     }
     struct cached *h = NULL;
