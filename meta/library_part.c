@@ -7,8 +7,8 @@
 //    large set of a registry that always changes isn't read over and over.
 // 4. What is too much for one answer, or too little for a question of its own, is read by pages, and not here: this is a
 //    short job (jobs.h, 3). That is kept as an answer, ROW_REFUSED; who gets it asks for the set (place_part.c).
-// 5. Of a set that is known as a whole, and compared, more than WALKED folders aren't asked for within `stale`: who
-//    goes through so many gets what was known (place_part.c), or each commit on the server would cost a statement a folder.
+// 5. Of a large set that is known as a whole no more than WALKED folders are asked for within `stale` because they are
+//    old: who goes through so many gets what was known (place_part.c), or each commit would cost a statement a folder.
 #include <stdlib.h>
 
 #include "base/clock.h"

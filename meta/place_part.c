@@ -61,17 +61,22 @@ static bool find_old(const struct place *p, uint32_t depth, struct old_set *ret_
     return true;
 }
 
-// Each in its turn is asked for again, with nobody waiting, before it is too old: a whole set by being compared, where it
-// can be, a part by a statement.
+// Whether it is to be asked for again, with nobody waiting, before it is too old: a part by a statement; a whole set is
+// compared, where it can be.
+static bool is_due(const struct place *p, const struct old_set *old)
+{
+    struct repository *r = p->repository;
+    bool is_compared = !old->id.part && library_is_compared(r, &old->id);
+    return !is_compared && library_old_left(r, &old->id, old->known_epoch, p->fresh) <= r->stale_ns / 2;
+}
+
 static void renew(const struct place *p, const struct old_set *old)
 {
     struct repository *r = p->repository;
-    struct set_id id = place_set_id(p), part;
+    struct set_id part;
     struct want want = {0};
     struct place parent = *p; // for its want only
-    int64_t left = library_old_left(r, &old->id, old->known_epoch, p->fresh);
-    bool is_compared = !old->id.part && library_is_compared(r, &id);
-    if (is_compared || left > r->stale_ns / 2 || !place_part_id(p, p->depth - 1, &part))
+    if (!is_due(p, old) || !place_part_id(p, p->depth - 1, &part))
         return;
     parent.depth--;
     parent.key.size_bytes = (size_t)key_values_size(key_text(&p->key), parent.depth);
@@ -95,23 +100,24 @@ int place_find_old_folder(const struct place *p, int64_t *ret_left_ns)
     return 0;
 }
 
-// Whether who lists gets an old listing rather than to wait for the new one, or to ask for it at all.
-static bool will_do(const struct place *p, const struct want *want, bool *ret_is_walked)
+// Somebody goes through a large set.
+static bool is_walked(const struct place *p)
 {
+    struct repository *r = p->repository;
     struct set_id id = place_set_id(p);
-    *ret_is_walked = library_is_compared(p->repository, &id) && library_is_walked(p->repository, &id);
-    return *ret_is_walked || p->may_be_old || library_is_slow(p->repository, want);
+    struct set_state whole;
+    return library_is_walked(r, &id) && catalogue_set(r->catalogue, &id, &whole) == 0 && whole.row_count > r->large_rows;
 }
 
 int place_pin_listing(const struct place *p, struct set_state *ret_state, struct want *want)
 {
     struct repository *repository = p->repository;
     struct old_set old;
-    bool is_walked;
     int r = place_pin_set(p, ret_state, want);
     if (r != -EINPROGRESS || !find_old(p, p->depth, &old))
         return r;
-    if (!will_do(p, want, &is_walked)) {
+    bool asks = !is_walked(p);
+    if (asks && !p->may_be_old && !library_is_slow(repository, want)) {
         want->has_old = true;
         return r;
     }
@@ -119,7 +125,7 @@ int place_pin_listing(const struct place *p, struct set_state *ret_state, struct
         return r; // gone since
     if (ret_state->epoch < old.known_epoch)
         ret_state->epoch = old.known_epoch;
-    if (!is_walked)
+    if (asks || is_due(p, &old))
         library_ask_ahead(repository, want);
     want_release(want);
     *want = (struct want){0};

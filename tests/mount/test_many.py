@@ -152,7 +152,7 @@ def test_the_whole_set_lists_the_same(many, mount):
 
 def test_a_walk_through_a_registry_that_keeps_changing_reads_the_whole_set_more_and_more_seldom(many, mount):
     """After 64 folders, then after 128."""
-    m = mount(many.repo, refresh="200ms")
+    m = mount(many.repo, refresh="200ms", stale="0")
     folders = sorted(many.folders(RUN))
     assert 64 < len(folders) < 96
     loads = []
@@ -225,8 +225,10 @@ def test_folders_that_were_listed_are_entered_without_a_statement_while_others_c
     assert (m.counters()["point_queries"] - points, many.statements()) == (0, []), len(folders) * COMMITS
 
 
-def test_a_walk_through_a_set_that_is_compared_asks_for_few_of_its_folders_while_others_commit_all_the_time(many, mount):
-    m, folders = whole_of(many, mount, GOOD, stale="1h")
+@pytest.mark.parametrize("collection", [GOOD, RUN])
+def test_a_walk_through_a_large_set_asks_for_few_of_its_folders_while_others_commit_all_the_time(many, mount, collection):
+    """Whether it can be compared or not."""
+    m, folders = whole_of(many, mount, collection, stale="1h")
     mounting.eventually(lambda: os.listdir(folders[0]) and many.statements() == [], mounting.SLACK)
     points = m.counters()["point_queries"]
     for k in range(COMMITS):
