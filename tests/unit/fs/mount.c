@@ -30,6 +30,7 @@ static void a_line_of_mountinfo_is_read(void **state)
     assert_int_equal(t.entries[0].dev, makedev(98, 0));
     assert_int_equal(t.entries[0].owner, (uid_t)-1);
     assert_string_equal(t.entries[0].mountpoint, "/mnt2");
+    assert_string_equal(t.entries[0].flags, "rw,noatime");
     assert_int_equal(t.entries[1].id, 40);
     assert_int_equal(t.entries[1].parent, 36);
     assert_string_equal(t.entries[1].mountpoint, "/mnt/a b\\c");

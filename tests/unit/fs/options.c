@@ -163,6 +163,30 @@ static void what_means_nothing_to_a_kind_of_space_is_refused(void **state)
     }
 }
 
+static void a_remount_is_of_flags_only_and_the_last_word_of_each_counts(void **state)
+{
+    (void)state;
+    PARSED p = parse("home:/x", "/mnt", "-o", "rw,suid,user_id=0,ledger_dir=/l,made-up=1,remount,ro,noatime");
+    assert_int_equal(p.r, 0);
+    assert_true(p.o->is_remount);
+    assert_int_equal(p.o->mount_flags, MS_RDONLY | MS_NOATIME);
+    assert_int_equal(p.o->cleared_flags, MS_NOSUID);
+    assert_string_equal(p.o->mountpoint, "/mnt");
+    assert_null(p.o->ledger_dir);
+}
+
+static void the_source_of_a_home_space_is_shown_as_it_was_said(void **state)
+{
+    (void)state;
+    static const char *const sources[][3] = {{"home:/x", "ro", "home:/x"}, {"Group:/x", "ro", "Group:/x"},
+                                             {"/x", "space=home", "/x"}, {"home:/x/../y", "ro", "home:/y"}};
+    for (size_t i = 0; i < sizeof sources / sizeof *sources; i++) {
+        PARSED p = parse(sources[i][0], "/mnt", "-o", sources[i][1]);
+        assert_int_equal(p.r, 0);
+        assert_string_equal(p.o->source, sources[i][2]);
+    }
+}
+
 static void a_comma_may_be_escaped_or_quoted(void **state)
 {
     (void)state;
@@ -595,6 +619,8 @@ int main(void)
         at_a_place(the_last_of_an_option_counts_and_o_may_stand_anywhere),
         at_a_place(a_time_of_a_bucket_is_an_instant_that_is_over),
         at_a_place(what_means_nothing_to_a_kind_of_space_is_refused),
+        cmocka_unit_test(a_remount_is_of_flags_only_and_the_last_word_of_each_counts),
+        cmocka_unit_test(the_source_of_a_home_space_is_shown_as_it_was_said),
         at_a_place(a_comma_may_be_escaped_or_quoted),
         at_a_place(json_needs_only_its_commas_escaped),
         at_a_place(a_wrong_value_is_refused_with_what_is_allowed),
