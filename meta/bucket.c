@@ -26,6 +26,7 @@ static int page_each(struct origin_request *r, const struct origin_entry *entry)
                      entry->key.data[entry->key.size_bytes - 1] == '/';
     if (!is_below || is_prefix != entry->is_prefix)
         return -EBADMSG;
+    a->page->is_unordered |= !key_order_take(is_prefix ? &a->prefixes : &a->keys, entry->key);
     if (!is_prefix && text_compare(entry->key, buffer_text(&a->page->last)) > 0) {
         buffer_clear(&a->page->last);
         buffer_append_text(&a->page->last, entry->key);
@@ -53,6 +54,8 @@ static void page_done(struct origin_request *r, const struct origin_answer *answ
 {
     struct bucket_page_ask *a = r->context;
     buffer_append_text(&a->page->token, answer->token);
+    key_order_release(&a->keys);
+    key_order_release(&a->prefixes);
 }
 
 bool bucket_page_next(const struct bucket_page *page, size_t *at, struct bucket_page_entry *ret_entry)
@@ -128,6 +131,8 @@ int bucket_page_get(struct bucket *b, struct text prefix, bool by_folder, uint32
         bucket_note_error(b, prefix, r, why);
     else
         free(why);
+    if (ret_page->is_unordered)
+        bucket_note_disorder(b);
     return r;
 }
 

@@ -43,6 +43,7 @@ void cutter_release(struct cutter *c)
     while (c->depth)
         catalogue_load_free(c->levels[--c->depth].load);
     buffer_release(&c->prefix);
+    key_order_release(&c->order);
 }
 
 int cutter_end(struct cutter *c)
@@ -93,11 +94,21 @@ static int cut_key(struct cutter *c, const struct bucket_page_entry *p)
     return level_add(c, &e);
 }
 
+// Looked at before any of it is stored.
+static bool is_in_order(struct cutter *c, const struct bucket_page *page)
+{
+    struct bucket_page_entry p;
+    bool is_good = true;
+    for (size_t at = 0; is_good && bucket_page_next(page, &at, &p);)
+        is_good = key_order_take(&c->order, p.key);
+    return is_good;
+}
+
 int cutter_page(struct cutter *c, const struct bucket_page *page, uint64_t epoch, struct text begin, struct text end,
                 bool *ret_is_past)
 {
     struct bucket_page_entry p;
-    int r = 0;
+    int r = is_in_order(c, page) ? 0 : -EILSEQ;
     *ret_is_past = false;
     c->epoch = epoch;
     for (size_t at = 0; r == 0 && !*ret_is_past && bucket_page_next(page, &at, &p);) {

@@ -5,6 +5,7 @@
 //   cutter_begin ──▶ cutter_page … ──▶ cutter_end | cutter_release
 #pragma once
 #include "meta/bucket_library.h"
+#include "meta/bucket_order.h"
 
 #define CUTTER_DEPTH_MAX 64
 
@@ -20,13 +21,14 @@ struct cutter {
     struct cutter_level levels[CUTTER_DEPTH_MAX];
     size_t depth;
     uint64_t epoch;         // of the page
+    struct key_order order;
     uint64_t keys, folders; // seen, right below the first level
 };
 
 // `is_part`: not all that is below the prefix will come, and so what is right in it isn't kept; `epoch`: the first page's.
 void cutter_begin(struct cutter *c, struct bucket *b, struct text prefix, bool is_part, uint64_t epoch);
 // Takes the page's keys from `begin` to before `end` (empty: no bound). *ret_is_past: `end` was reached. Folders that became whole
-// are stored. -E2BIG: too deep to be cut; -EBADMSG: it isn't below what was asked for.
+// are stored. -EILSEQ: its keys, or those before it, have no order, and none of it is stored; -E2BIG: too deep to be cut; -EBADMSG: it isn't below what was asked for.
 int cutter_page(struct cutter *c, const struct bucket_page *page, uint64_t epoch, struct text begin, struct text end,
                 bool *ret_is_past);
 int cutter_end(struct cutter *c); // all came: what is begun is whole

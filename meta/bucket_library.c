@@ -168,13 +168,21 @@ void bucket_note_open(struct bucket *b, struct text prefix)
         walk_follow(b);
         return;
     }
-    if (!parent.data || b->walk)
+    if (!parent.data || b->walk || atomic_load(&b->has_no_order))
         return;
     struct bucket_note *n = bucket_note(b, parent);
     if (++n->opened_below < WALK_FROM)
         return;
     n->opened_below = 0;
     job_own(b, parent, true);
+}
+
+void bucket_note_disorder(struct bucket *b)
+{
+    if (atomic_exchange(&b->has_no_order, true))
+        return;
+    bucket_refresh(b);
+    log_warn("%s lists keys in no order: each folder is listed by itself, and as a whole", origin_identity(b->origin).data);
 }
 
 void bucket_list_later(struct bucket *b, struct text prefix)

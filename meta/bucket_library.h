@@ -14,6 +14,7 @@
 #include "base/lock.h"
 #include "base/table.h"
 #include "cache/origin/origin.h"
+#include "meta/bucket_order.h"
 #include "meta/answers.h"
 #include "meta/bucket.h"
 #include "meta/jobs.h"
@@ -89,6 +90,7 @@ struct bucket {
     struct answers changes; // what this mount has changed: goes before what was listed
     atomic_uint_fast64_t change_count;
     atomic_bool has_no_start;   // the server lists from the beginning whatever key it is to begin behind
+    atomic_bool has_no_order;   // nor does it list keys in any order
     atomic_bool has_no_markers; // the server doesn't keep objects that end in '/'
 
     struct lock library;    // below, LOCK_RANK_LIBRARY
@@ -128,6 +130,9 @@ void bucket_note_known(struct bucket *b, struct text prefix);
 // What a walk stored is looked for at once where one is on its way: true if it may be there now.
 bool bucket_walk_wait(struct bucket *b, struct text prefix, int64_t limit_ns);
 
+// The server lists keys in no order: what was listed until now, relying on it, is old.
+void bucket_note_disorder(struct bucket *b);
+
 // Lists a folder although nobody waits for it.
 void bucket_list_later(struct bucket *b, struct text prefix);
 
@@ -164,6 +169,7 @@ void bucket_object_entry(const struct bucket_page_entry *p, struct text raw,
 struct bucket_page {
     struct buffer entries;     // bucket_page_next
     struct buffer token;       // of the next one; empty: that was all
+    bool is_unordered;
     struct buffer last;        // the greatest key, of those that are not there (any more, or yet), too; empty: none
 };
 struct bucket_page_entry {
@@ -180,6 +186,7 @@ struct bucket_page_ask {
     struct origin_request request;
     struct bucket_page *page;
     struct text prefix;
+    struct key_order keys, prefixes;
     struct bucket *bucket;
     bool is_flying;
     int error;

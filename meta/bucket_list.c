@@ -349,13 +349,15 @@ int bucket_job_name(struct bucket *b, const struct bucket_want *w)
 {
     struct text prefix = buffer_text(&w->prefix);
     struct bucket_page page = {0};
+    if (atomic_load(&b->has_no_order)) // what begins with the name may come on any page
+        return bucket_job_folder(b, w);
     if (is_asked_alone(b, prefix))
         return name_ask(b, w);
     if (!folder_begin(b, prefix, true))
         return is_known(b, prefix, w->fresh) ? 0 : name_ask(b, w);
     uint64_t epoch = (uint64_t)clock_steady_unix_ns();
     int r = first_page(b, prefix, &page);
-    bool is_all = r == 0 && page.token.size_bytes == 0;
+    bool is_all = r == 0 && (page.token.size_bytes == 0 || page.is_unordered);
     if (is_all)
         r = folder_load(b, prefix, epoch, &page);
     bucket_page_release(&page);

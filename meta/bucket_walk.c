@@ -6,7 +6,9 @@
 //    where a folder does, by the order of keys, so that none is cut in two; which names it is parted at is of no account else.
 //    What is right in the folder isn't stored then: that is known.
 // 3. A part is of about PART_PAGES pages, by what folders held until then: the next ones are near to who follows.
-// 4. One thread starts the requests and cuts what they bring.
+// 4. A folder is whole when the keys of another one come: of a server whose keys have no order there is no walk, and each folder is
+//    listed by itself. What was stored before that was seen counts as old.
+// 5. One thread starts the requests and cuts what they bring.
 #include "meta/bucket_cut.h"
 #include "meta/bucket_row.h"
 
@@ -237,6 +239,10 @@ static int lane_take(struct walker *w, struct lane *l)
     }
     if (r == 0)
         r = cutter_page(&l->cutter, &l->page, l->epoch, buffer_text(&l->part->begin), buffer_text(&l->part->end), &is_past);
+    if (r == -EILSEQ) {
+        bucket_note_disorder(w->b);
+        r = -ECANCELED; // and no other begins
+    }
     buffer_clear(&l->token);
     buffer_append_text(&l->token, buffer_text(&l->page.token));
     l->is_first = false;

@@ -10,6 +10,7 @@
 #include "cache/origin/internal.h"
 #include "cache/origin/listing.h"
 
+#define MEMORY_STRIDE 7919 // a prime
 #define MEMORY_PIECE_BYTES ((size_t)16 << 10)
 #define MEMORY_HELD_NS (2 * NS_PER_MS) // between two looks whether it is still held
 
@@ -32,6 +33,7 @@ struct memory_origin {
     struct origin_memory_fault fault;
     int64_t delay_ns;
     bool is_held;
+    bool has_no_order; // listings
     bool starts_anew; // whatever key a listing is to begin behind
     uint64_t held_behind; // bytes
     struct origin_memory_count counted;
@@ -252,10 +254,59 @@ static void memory_list(struct memory_origin *m, struct origin_flight *flight)
     }
 }
 
+// The i-th of a listing without order.
+static const struct memory_object *memory_shuffled(const struct memory_origin *m, size_t i)
+{
+    return &m->objects[i * MEMORY_STRIDE % m->count];
+}
+
+static bool memory_came_before(const struct memory_origin *m, const struct origin_request *r, size_t i, struct text common)
+{
+    while (i-- > 0) {
+        struct text key = key_of(memory_shuffled(m, i));
+        if (text_begins(key, common) && text_equal(memory_common(key, r->key, r->delimiter), common))
+            return true;
+    }
+    return false;
+}
+
+// The same without any order; the token is a number.
+static void memory_list_shuffled(struct memory_origin *m, struct origin_flight *flight)
+{
+    struct origin_request *r = flight->request;
+    uint32_t max = r->max ? r->max : ORIGIN_LIST_MAX;
+    char token[24] = "";
+    lock_scope(&m->lock);
+    check(m->count % MEMORY_STRIDE);
+    if (r->token.size_bytes)
+        memcpy(token, r->token.data, r->token.size_bytes);
+    for (size_t i = strtoull(token, NULL, 10); i < m->count; i++) {
+        const struct memory_object *object = memory_shuffled(m, i);
+        struct text key = key_of(object);
+        struct text common = text_begins(key, r->key) ? memory_common(key, r->key, r->delimiter) : TEXT("");
+        if (!text_begins(key, r->key) || (common.size_bytes && memory_came_before(m, r, i, common)))
+            continue;
+        if (listing_count(flight->listing) == max) {
+            snprintf(token, sizeof(token), "%zu", i);
+            listing_set_token(flight->listing, text_of(token));
+            break;
+        }
+        listing_add(flight->listing, &(struct origin_entry){.key = common.size_bytes ? common : key,
+                                                            .is_prefix = common.size_bytes > 0,
+                                                            .size_bytes = (int64_t)object->size_bytes,
+                                                            .mtime_unix_ns = object->mtime_unix_ns,
+                                                            .validator = text_of(object->validator),
+                                                            .storage_class = TEXT("")});
+    }
+}
+
 static int memory_answer_list(struct memory_origin *m, struct origin_flight *flight)
 {
     flight->listing = listing_new(flight->request->key, flight->request->token);
-    memory_list(m, flight);
+    if (m->has_no_order && m->count)
+        memory_list_shuffled(m, flight);
+    else
+        memory_list(m, flight);
     answer_set(flight, &flight->answer.token, listing_token(flight->listing));
     return 0;
 }
@@ -415,6 +466,13 @@ void origin_memory_delay(struct origin *o, int64_t delay_ns)
     struct memory_origin *m = memory_checked(o);
     lock_scope(&m->lock);
     m->delay_ns = delay_ns;
+}
+
+void origin_memory_shuffle(struct origin *o, bool does)
+{
+    struct memory_origin *m = memory_checked(o);
+    lock_scope(&m->lock);
+    m->has_no_order = does;
 }
 
 void origin_memory_start_anew(struct origin *o, bool does)

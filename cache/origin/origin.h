@@ -281,6 +281,7 @@ struct origin_memory_fault {
 };
 void origin_memory_fault(struct origin *o, const struct origin_memory_fault *fault);
 void origin_memory_delay(struct origin *o, int64_t delay_ns); // before each request
+void origin_memory_shuffle(struct origin *o, bool does);    // listings come in no order
 void origin_memory_start_anew(struct origin *o, bool does); // listings take no heed of `start_after`
 // While held, requests begin nothing (they can be cancelled, and time out).
 void origin_memory_hold(struct origin *o, bool is_held);

@@ -110,6 +110,48 @@ static void a_server_that_lists_from_the_beginning_always_is_walked_in_one_part(
     assert_true(lists() < 100);
 }
 
+static void where_keys_come_in_no_order_each_folder_is_listed_by_itself(void **state)
+{
+    BUFFER_CLEANUP top = {0};
+    (void)state;
+    fill_folders("", 60, 30);
+    fill("large", 1100);
+    origin_memory_shuffle(w.origin, true);
+    for (unsigned i = 0; i < 1100; i += 50) {
+        char name[16];
+        snprintf(name, sizeof name, "%06u", i);
+        assert_int_equal(look_up("large", text_of(name), NULL), 'o');
+    }
+    assert_int_equal(look_up("large", TEXT("001100"), NULL), '-');
+    open_folders("", 60, 30);
+    assert_int_equal(list("", 1000, &top), 61);
+    assert_true(atomic_load(&w.bucket->has_no_order));
+}
+
+// Without a name having been asked for before: found out by the walk.
+static void a_walk_that_finds_no_order_stores_nothing_of_it(void **state)
+{
+    BUFFER_CLEANUP top = {0};
+    (void)state;
+    fill_folders("", 60, 30);
+    origin_memory_shuffle(w.origin, true);
+    open_folders("", 60, 30);
+    assert_int_equal(list("", 1000, &top), 60);
+}
+
+static void a_walk_in_the_order_of_a_tree_is_as_good(void **state)
+{
+    struct key_order o = {0};
+    (void)state;
+    assert_true(key_order_take(&o, TEXT("a")));
+    assert_true(key_order_take(&o, TEXT("a/z")));
+    assert_true(key_order_take(&o, TEXT("a-b/c")));
+    assert_true(key_order_take(&o, TEXT("a-b/c")));
+    assert_true(key_order_take(&o, TEXT("ab")));
+    assert_false(key_order_take(&o, TEXT("a-c")));
+    key_order_release(&o);
+}
+
 static void a_walk_that_nobody_follows_ends(void **state)
 {
     BUFFER_CLEANUP top = {0};
@@ -165,6 +207,9 @@ int main(void)
         T(a_folder_that_was_listed_is_walked_in_several_parts),
         T(a_walk_cuts_no_folder_in_two_however_names_sort),
         T(a_server_that_lists_from_the_beginning_always_is_walked_in_one_part),
+        T(where_keys_come_in_no_order_each_folder_is_listed_by_itself),
+        T(a_walk_that_finds_no_order_stores_nothing_of_it),
+        T(a_walk_in_the_order_of_a_tree_is_as_good),
         T(a_walk_that_nobody_follows_ends),
         T(a_walk_that_fails_leaves_its_folders_to_who_opens_them),
     };
