@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import queue
 import select
 import socket
 import struct
@@ -106,13 +107,28 @@ class TcpProxy:
             threading.Thread(target=self._pass, args=(client, server, True), daemon=True).start()
             threading.Thread(target=self._pass, args=(server, client, False), daemon=True).start()
 
+    def _read(self, source: socket.socket, came: queue.SimpleQueue[tuple[float, bytes]]) -> None:
+        data = b"-"
+        while data:
+            try:
+                data = source.recv(65536)
+            except OSError:
+                data = b""
+            came.put((time.monotonic(), data))
+
     def _pass(self, source: socket.socket, to: socket.socket, is_up: bool) -> None:
         passed = 0
+        # Read apart, as pieces that follow each other closely are on their way at the same time.
+        came: queue.SimpleQueue[tuple[float, bytes]] = queue.SimpleQueue()
+        threading.Thread(target=self._read, args=(source, came), daemon=True).start()
         try:
-            while data := source.recv(65536):
+            while True:
+                at, data = came.get()
+                if not data:
+                    break
                 self._moving.wait()
                 if is_up and self.latency_s:
-                    time.sleep(self.latency_s)
+                    time.sleep(max(0, at + self.latency_s - time.monotonic()))
                 if not is_up and self._cut_after is not None and passed + len(data) > self._cut_after:
                     to.sendall(data[: self._cut_after - passed])
                     self._cut_after = None
