@@ -2,9 +2,8 @@
 """Writing to a bucket beside s3fs and rclone: one large object, and many small ones by one writer.
 
 What counts is the time until the bytes are at the server: of mounts that answer close() before that (rclone with a cache), until
-the server has the last object. Peers are those this machine has. mountpoint-s3 isn't packaged: a program `mount-s3 BUCKET FOLDER
-ENDPOINT REGION` of its library (mountpoint-s3-fs) is taken where $MOUNT_S3 names one. A client that is no mount says what the
-server can take at all.
+the server has the last object. Peers are those this machine has; mountpoint-s3 where $MOUNT_S3 names it (tests/perf/mount_s3
+makes it of its library). A client that is no mount says what the server can take at all.
 
     tests/perf/run object_write [--rounds N] [--large MIB] [--small N]
 """
@@ -79,13 +78,16 @@ def main() -> None:
         peers = [p for p in peers if p.name in ("butlerfs", *options.only.split(","))]
     speeds: dict[str, dict[str, list[float]]] = {"large": {}, "small": {}}
     peak: dict[str, list[float]] = {}
+    spent: dict[str, list[float]] = {} # of the processors, by the mount's own process
     data = os.urandom(MIB)
     print(f"server: {server.name}; {options.rounds} rounds; large: {options.large} MiB, small: {options.small} x 4 KiB")
     try:
         for number in range(options.rounds):
             for peer in peers:
                 with peer.mount(server.port, work) as m:
+                    before = m.cpu_seconds()
                     large = write_large(m, server, f"large{number}", options.large, data)
+                    spent.setdefault(peer.name, []).append((m.cpu_seconds() - before) * 1024 / options.large)
                     small = write_small(m, server, f"small{number}", options.small, data)
                     speeds["large"].setdefault(peer.name, []).append(large)
                     speeds["small"].setdefault(peer.name, []).append(small)
@@ -101,6 +103,8 @@ def main() -> None:
             best = max((n for n in others if n != "no mount"), key=lambda n: statistics.median(others[n]), default=None)
             for name, values in others.items():
                 table.row(f"{case}, beside {name}", speeds[case]["butlerfs"], values, unit, GOAL if name == best else None, True)
+        for name, values in spent.items():
+            table.figure(f"large, {name}", values, "CPU s/GiB", None, False)
         for name, values in peak.items():
             table.figure(f"peak memory, {name}", values, "MiB", None, False)
     finally:
