@@ -363,7 +363,7 @@ class Held:
 
 
 def test_a_delete_is_answered_before_its_folder_is_looked_at_which_stays(bucket, writing, proxy):
-    not_on_rclone(bucket, MARKERS)
+    not_on_rclone(bucket, "rclone keeps no empty folders")
     bucket.put("d/f")
     m = writing(proxy.url, list_time="0")
     held = Held(proxy)
@@ -379,7 +379,7 @@ def test_a_delete_is_answered_before_its_folder_is_looked_at_which_stays(bucket,
 
 
 def test_a_folder_that_is_removed_while_it_is_looked_at_is_gone(bucket, writing, proxy):
-    not_on_rclone(bucket, MARKERS)
+    not_on_rclone(bucket, "rclone keeps no empty folders")
     bucket.put("d/f")
     m = writing(proxy.url)
     held = Held(proxy)
