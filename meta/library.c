@@ -445,8 +445,6 @@ int library_start(struct repository *r)
         if (e < 0) {
             r->librarian_count = i;
             library_stop(r);
-            if (i <= 1)
-                registry_close(r->librarians[1].registry);
             return e;
         }
     }

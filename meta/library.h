@@ -144,7 +144,7 @@ struct repository {
 };
 
 void library_job_free(struct job *j);
-// Starts and stops the threads; librarians[1].registry may be open already.
+// Starts and stops the threads; librarians[0].registry is open.
 int library_start(struct repository *r);
 void library_stop(struct repository *r);
 

@@ -114,15 +114,7 @@ static int first_look_later(struct repository *r, int error)
     return 0;
 }
 
-// The connection that all was read by goes to librarian/1, so that who asks first needn't wait for another one to be made:
-// a dozen round trips. Unless it was opened with a shorter limit than is due.
-static void hand_on(struct repository *r, int64_t limit_ns)
-{
-    if (limit_ns == r->limit_ns)
-        r->librarians[1].registry = take(r->librarians[0].registry);
-}
-
-// Invariant 1. The connection is librarian/0's.
+// Invariant 1. The connection stays librarian/0's.
 static int first_look(struct repository *r, int64_t limit_ns, char **ret_why)
 {
     struct registry *registry;
@@ -168,7 +160,6 @@ int repository_open_with(const struct repository_options *o, struct repository_c
         e = first_look_later(r, e);
     }
     if (e == 0) {
-        hand_on(r, limit_ns);
         e = library_start(r);
         if (e < 0)
             *ret_why = why_not(r, "can't start its threads", e);

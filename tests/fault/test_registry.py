@@ -125,12 +125,6 @@ def test_a_connection_that_was_cut_while_idle_is_made_again_without_anybody_noti
     assert m.counters()["registry_failures"] == before
 
 
-def test_who_asks_first_does_not_wait_for_another_connection_than_the_mount_had(world):
-    m = world.mount(refresh="1h", librarians=1)
-    assert len(os.listdir(m / UNKNOWN)) > 0
-    assert world.proxy.connections == 2 # the command's, which looks whether it can be mounted, and the mount's
-
-
 def test_a_server_without_room_for_more_connections_is_not_away_and_is_found_again_at_once(world):
     m = world.mount(refresh="1h", librarians=4)
     world.learn()
