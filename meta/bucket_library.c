@@ -15,7 +15,6 @@
 #include "cache/origin/origin.h"
 
 #define TIDY_BLOCKS 2000
-#define SAID_AGAIN_NS (60 * NS_PER_S)
 #define NOTES_MAX 100000
 #define WALK_FROM 3          // folders of a row that make a walk
 #define WALK_AHEAD_PAGES 32
@@ -271,17 +270,6 @@ static bool is_answer(int error)
     return error == -ENOENT || error == -EACCES || error == -ECANCELED;
 }
 
-// Under `library`. It may come with every request: the same once a minute, others a second apart.
-static bool is_worth_a_line(struct bucket *b, uint64_t hash)
-{
-    int64_t now = clock_ns(), pause = hash == b->said ? SAID_AGAIN_NS : NS_PER_S;
-    if (b->said_ns && now < b->said_ns + pause)
-        return false;
-    b->said = hash;
-    b->said_ns = now;
-    return true;
-}
-
 void bucket_note_error(struct bucket *b, struct text key, int error, char *why)
 {
     uint64_t hash = hash64_seed(key.data ? key.data : "", key.size_bytes, hash64(why, strlen(why)));
@@ -293,7 +281,7 @@ void bucket_note_error(struct bucket *b, struct text key, int error, char *why)
         free(b->last_error);
         b->last_error = why;
         bool is_new = is_trouble && error != b->trouble;
-        is_said = error != -ENOENT && error != -ECANCELED && (is_worth_a_line(b, hash) || is_new);
+        is_said = error != -ENOENT && error != -ECANCELED && (said_is_news(&b->said, hash, NS_PER_S) || is_new);
         b->trouble = is_trouble ? error : b->trouble;
     }
     if (is_said)

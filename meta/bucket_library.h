@@ -18,6 +18,7 @@
 #include "meta/answers.h"
 #include "meta/bucket.h"
 #include "meta/jobs.h"
+#include "meta/said.h"
 
 #define BUCKET_LIBRARIANS_MIN 8 // of which two are for names, so that six may list millions of keys before others wait
 #define BUCKET_LIBRARIANS_MAX 64
@@ -104,8 +105,7 @@ struct bucket {
     uint64_t keep_clock;
     int trouble;            // -errno; 0: the origin answers, were it with a refusal
     char *last_error;
-    uint64_t said;          // hash of what the log said of an error last
-    int64_t said_ns;        // when; 0: never
+    struct said said;       // of an error
 
     struct lock series_lock; // LOCK_RANK_LEAF
     struct bucket_series series[BUCKET_SERIES_KEPT];

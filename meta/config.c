@@ -386,6 +386,7 @@ int repository_config_read(const char *source, const struct repository_index *in
     if (r < 0)
         return config_refuse(r, ret_why, "%s: its configuration can't be read: %s", source,
                       why ? why : strerror(-r));
+    c->said = memory_new(SAID_KINDS * sizeof *c->said);
     r = config_include(yaml, source, c->yaml_path, c->owner, ret_why);
     if (r == 0)
         r = read_yaml(c, yaml, ret_why);
@@ -411,5 +412,6 @@ void repository_config_free(struct repository_config *c)
     free(c->database_url);
     database_url_release(&c->database_parts);
     free(c->namespace_);
+    free(c->said);
     free(c);
 }

@@ -8,6 +8,7 @@
 
 #include "base/buffer.h"
 #include "meta/database_url.h"
+#include "meta/said.h"
 
 enum database_kind { DATABASE_SQLITE, DATABASE_POSTGRESQL };
 
@@ -30,6 +31,7 @@ struct repository_config {
     char *namespace_;    // PostgreSQL schema, or NULL
     struct datastore_config *datastores; // leaves, in order; in-memory ones are left out
     uint32_t datastore_count;
+    struct said *said;   // SAID_KINDS, of the database's trouble, by all connections to it; may be NULL; allocated
     uid_t owner;         // of butler.yaml; a remote one is this process's, and for everybody to read
     gid_t group;
     mode_t mode;         // its permission bits

@@ -162,18 +162,14 @@ static void note_result(struct repository *r, int error)
                  (long long)((clock_ns() - since) / NS_PER_S));
 }
 
-// What is no trouble of the database and no answer either. A second apart: it may come with every
-// request.
+// What is no trouble of the database and no answer either. It may come with every request.
 static void note_failure(struct repository *r, const struct want *w, int error)
 {
     if (error >= 0 || is_trouble(error) || error == -ENOENT || error == -ECANCELED)
         return;
-    {
-        lock_scope(&r->lock);
-        if (clock_ns() < r->said_ns + NS_PER_S)
-            return;
-        r->said_ns = clock_ns();
-    }
+    const int64_t what[] = {w->collection_id, w->type_id, error};
+    if (!said_is_news(&r->said, hash64(what, sizeof(what)), NS_PER_S))
+        return;
     struct snapshot *s = library_snapshot(r, 0);
     const struct collection *c = s ? snapshot_collection_by_id(s, w->collection_id) : NULL;
     const struct dataset_type *t = s ? snapshot_type_by_id(s, w->type_id) : NULL;

@@ -13,6 +13,7 @@
 #include "meta/answers.h"
 #include "meta/jobs.h"
 #include "meta/repository.h"
+#include "meta/said.h"
 
 #define LIBRARIANS_MAX 64
 #define MARKS_KEPT 8
@@ -120,7 +121,7 @@ struct repository {
     int trouble; // -errno of the database; 0: it answers
     int64_t trouble_since_ns;
     char *last_error;
-    int64_t said_ns;            // when a failure was logged last
+    struct said said, said_of_snapshot; // failures
 
     struct lock library;   // below, LOCK_RANK_LIBRARY
     pthread_cond_t ended;  // an errand ended

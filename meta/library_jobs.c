@@ -7,6 +7,7 @@
 // 3. "There is none" is an answer, not an error.
 #include "meta/library.h"
 
+#include "base/hash.h"
 #include "base/log.h"
 #include "base/metric.h"
 #include "meta/account.h"
@@ -40,7 +41,7 @@ static int snapshot_read(struct librarian *l, struct snapshot **ret_snapshot)
     snapshot_unref(s);
     e = registry_snapshot(registry, &s, &why);
     if (e < 0) {
-        if (why)
+        if (why && said_is_news(&r->said_of_snapshot, hash64(why, strlen(why)), NS_PER_S))
             log_error("%s: %s", r->config->source, why);
         return e;
     }

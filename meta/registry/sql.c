@@ -9,8 +9,6 @@
 #include "base/metric.h"
 #include "meta/config.h"
 
-#define TROUBLE_AGAIN_NS (60 * NS_PER_S)
-
 void sql_init(struct sql *q, const struct registry_ops *ops, const struct sql_dialect *dialect,
               const struct repository_config *config, const char *name, int64_t limit_ns)
 {
@@ -19,6 +17,7 @@ void sql_init(struct sql *q, const struct registry_ops *ops, const struct sql_di
     q->source = memory_copy(config->source, strlen(config->source));
     q->name = memory_copy(name, strlen(name));
     q->registry.limit_ns = limit_ns;
+    q->said = config->said;
     q->datastore_count = config->datastore_count;
     q->records_tables = memory_new((q->datastore_count + 1) * sizeof *q->records_tables);
     q->records_missing = memory_new((q->datastore_count + 1) * sizeof *q->records_missing);
@@ -150,14 +149,10 @@ int sql_begin_verb(struct sql *q)
 void sql_log_trouble(struct sql *q, const char *words)
 {
     uint64_t hash = hash64(words, strlen(words));
-    int64_t now = clock_ns();
     buffer_clear(&q->words);
     buffer_append_string(&q->words, words);
-    if (hash == q->last_trouble && now - q->last_trouble_ns < TROUBLE_AGAIN_NS)
-        return;
-    q->last_trouble = hash;
-    q->last_trouble_ns = now;
-    log_warn("%s: %s answers: %s", q->name, q->dialect->name, words);
+    if (said_is_news(q->said ? &q->said[hash % SAID_KINDS] : &q->own_said, hash, 0))
+        log_warn("%s: %s answers: %s", q->name, q->dialect->name, words);
 }
 
 void sql_refuse_row(struct sql *q, struct text table, const char *what)

@@ -8,6 +8,7 @@
 #include "base/buffer.h"
 #include "base/table.h"
 #include "meta/registry/registry.h"
+#include "meta/said.h"
 
 struct sql;
 struct sql_rows; // a running statement; the dialect's
@@ -61,8 +62,8 @@ struct sql {
     uint32_t datastore_count;
     struct table refused;  // hashes of the tables whose bad rows were logged
     struct buffer words;   // what the database said last, when something went wrong
-    uint64_t last_trouble; // hash of the last words logged
-    int64_t last_trouble_ns;
+    struct said *said;     // of its trouble: the repository's, as each librarian's connection has the same
+    struct said own_said;  // where it has none
     struct buffer text;    // scratch: the statement that is being written
     struct buffer texts;   // scratch: texts of a row's files
     struct value values[LEVELS_MAX];

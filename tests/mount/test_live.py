@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sqlite3
 import subprocess
 import threading
 import time
@@ -502,3 +503,26 @@ def test_a_composite_that_is_put_or_pruned_comes_and_goes_with_its_folder(live):
     it.butler.pruneDatasets([ref], disassociate=False, unstore=True)
     mounting.eventually(lambda: not it.is_there(folder), WITHIN)
     mounting.eventually(lambda: os.path.basename(folder) not in it.names(os.path.dirname(folder)), WITHIN)
+
+
+def test_a_universe_that_can_no_longer_be_read_is_said_once(own_repository, mount):
+    repo = own_repository()
+    m = mount(repo, refresh="100ms")
+    assert (m / "collections").is_dir()
+    with sqlite3.connect(repo.root / "gen3.sqlite3") as db:
+        db.execute("UPDATE butler_attributes SET value = '{' WHERE name LIKE 'config:dimensions.json'")
+    m.log_since()
+
+    def fails(name: str) -> bool:
+        try:
+            os.stat(m / f"collections/u/{name}")
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
+        return False
+
+    mounting.eventually(lambda: fails("none"), WITHIN)
+    for i in range(20):
+        assert fails(f"none{i}")
+    assert 1 <= m.log_since().count(" error: ") <= 2
