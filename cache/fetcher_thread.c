@@ -7,6 +7,7 @@
 
 #include <curl/curl.h>
 #include <errno.h>
+#include <openssl/crypto.h>
 #include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -255,8 +256,10 @@ static void *thread_run(void *argument)
 
 // ---- its life
 
+// A process ends while its fetchers go on: OpenSSL, which signs for them, is not to be taken down at exit.
 static void curl_begin(void)
 {
+    OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT, NULL);
     curl_global_init(CURL_GLOBAL_DEFAULT);
 }
 

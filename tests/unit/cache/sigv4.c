@@ -5,6 +5,8 @@
 
 #include "tests/unit/cache/origin.h"
 
+#include <sys/wait.h>
+
 #define PUBLISHED_S 1369353600 // 2013-05-24T00:00:00Z
 #define BOTOCORE_S 1795932304  // 2026-11-29T06:05:04Z
 
@@ -138,9 +140,32 @@ static void urls_are_signed_as_botocore_does(void **state)
     assert_presigned("GET", "", "versionId=v%2F1", 3600, "99d8410546efb69d6a5c9fac7c25ee8372b37a028e38e789c7c68f34456d1358");
 }
 
+// Comes after what libraries do at the end, as it was told of before them.
+static void sign_at_the_end(void)
+{
+    struct sigv4_scope s = published();
+    _exit(s.key[0] == s.key[1] && s.key[1] == s.key[2]);
+}
+
+// A daemon ends while its fetchers go on.
+static void requests_are_signed_as_long_as_the_process_lives(void **state)
+{
+    int status = -1;
+    pid_t child = fork();
+    if (child == 0) {
+        atexit(sign_at_the_end);
+        fetchers_of(&FETCHERS_OPTIONS_STANDARD);
+        published();
+        exit(2);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(requests_are_signed_as_long_as_the_process_lives), // first: by it OpenSSL is set up
         cmocka_unit_test(a_range_of_an_object_is_signed_as_published),
         cmocka_unit_test(a_listing_is_signed_as_published),
         cmocka_unit_test(a_url_is_signed_as_published),
