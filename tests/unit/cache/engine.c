@@ -84,7 +84,7 @@ static void a_file_read_through_is_fetched_once_by_few_requests(void **state)
     struct cached *h = opened(w, "large");
     read_through(w, h, 1, 40 * MIB + 12345, 256 * KIB);
     assert_int_equal(counted(w).bytes, 40 * MIB + 12345);
-    assert_in_range(counted(w).gets, 1, 24);
+    assert_in_range(counted(w).gets, 1, 40);
     cached_close(h);
 }
 
@@ -335,6 +335,7 @@ static void what_came_before_a_failure_is_kept(void **state)
     origin_memory_fault(w->origin, &(struct origin_memory_fault){
                                        .times = 1, .error = -EREMOTEIO, .after_bytes = 3 * BLOCK + 5});
     assert_int_equal(read_at(w, h, MIB, bytes, MIB), -EREMOTEIO);
+    assert_soon(metric_get(METRIC_FLIGHTS) == 0); // whoever reads is told before the rest of it is given back
     uint64_t before = counted(w).bytes;
     assert_true(reads_right(w, h, 1, MIB, MIB));
     assert_soon(counted(w).bytes - before == MIB - 3 * BLOCK); // a stream that stands gives back what it can't take
@@ -379,10 +380,18 @@ static void those_who_read_one_file_together_are_read_ahead_for_as_one(void **st
         cached_close(readers[i]);
 }
 
+// On a busy machine any origin is far away, and a window as wide as it may be.
+static void narrow_window(struct world *w)
+{
+    w->options.window_bytes = 32 * MIB;
+    world_restart(w);
+}
+
 // Near an origin a stream is one flight that goes on as it is read.
 static void a_reader_who_stops_reading_holds_no_connection(void **state)
 {
     struct world *w = *state;
+    narrow_window(w);
     world_put(w, "large", 1, 64 * MIB);
     struct cached *h = opened(w, "large");
     for (int64_t at = 0; at < (int64_t)(4 * MIB); at += (int64_t)(256 * KIB))
@@ -398,6 +407,7 @@ static void a_reader_who_stops_reading_holds_no_connection(void **state)
 static void who_reads_far_ahead_of_a_stream_does_not_wait_for_what_lies_between(void **state)
 {
     struct world *w = *state;
+    narrow_window(w);
     world_put(w, "large", 1, 128 * MIB);
     struct cached *h = opened(w, "large"), *far = opened(w, "large");
     for (int64_t at = 0; at < (int64_t)(4 * MIB); at += (int64_t)(256 * KIB))
