@@ -3,6 +3,7 @@
 // upload whose name is known, or, where the answer to its beginning never came, of a listing of those of its key.
 // 1. Of an upload whose name was never heard no part was sent: one that has parts is somebody else's. So each of those that a
 //    listing gives is asked for its parts first.
+// 2. A record is removed when nothing of what it stands for can be left: else another life tries again.
 #include <errno.h>
 
 #include "base/crash.h"
@@ -20,6 +21,9 @@ struct recovery {
     uint64_t number;               // the record's; 0: of one among those that a listing gave
     char *key, *upload;
     int64_t from_unix_ns, until_unix_ns; // of a listing: which of them are meant
+    struct recovery *listing;      // that gave it; NULL: none did
+    uint32_t left;                 // it, and those that it gave, whose end is to come. Under the lock of all, as the next
+    bool has_failed;               // it may have left something at the origin
 };
 
 static void recovery_start(struct recovery *y, enum origin_verb verb);
@@ -35,11 +39,30 @@ static void recovery_free(struct recovery *y)
 static void recovery_end(struct recovery *y)
 {
     struct uploads *all = y->all;
+    struct recovery *listing = y->listing;
+    lock_acquire(&all->lock);
+    bool is_last = --y->left == 0, has_failed = y->has_failed;
+    if (is_last && listing)
+        listing->has_failed |= has_failed;
+    lock_release(&all->lock);
+    if (!is_last)
+        return;
+    if (y->number && !has_failed)
+        upload_record_remove(all->folder, y->number);
+    recovery_free(y);
+    if (listing)
+        recovery_end(listing);
     lock_acquire(&all->lock);
     all->requests--;
     pthread_cond_broadcast(&all->ended);
     lock_release(&all->lock);
-    recovery_free(y);
+}
+
+// What it asked for is not known to be gone.
+static void recovery_fail(struct recovery *y)
+{
+    lock_scope(&y->all->lock);
+    y->has_failed = true;
 }
 
 // Under the lock of all.
@@ -50,6 +73,7 @@ static struct recovery *recovery_new(struct uploads *all, struct origin *o, stru
     y->all = all;
     y->origin = origin_ref(o);
     y->number = number;
+    y->left = 1;
     y->key = memory_copy(key.data, key.size_bytes);
     y->upload = memory_copy(upload.data, upload.size_bytes);
     y->request = (struct origin_request){.context = y};
@@ -64,11 +88,10 @@ static void recovery_forgotten(struct origin_request *r, const struct origin_ans
     struct recovery *y = r->context;
     if (a->error && a->error != -ENOENT) {
         log_warn("object %s: what an earlier life sent of it is still at the origin: %s", y->key, a->why);
+        recovery_fail(y);
     } else {
         log_info("object %s: what an earlier life sent of it and didn't finish was forgotten at the origin", y->key);
         crash_point("upload-recovered");
-        if (y->number)
-            upload_record_remove(y->all->folder, y->number);
     }
     recovery_end(y);
 }
@@ -81,7 +104,10 @@ static int recovery_each(struct origin_request *r, const struct origin_entry *e)
     if (!text_equal(e->key, r->key) || !is_meant || upload_is_used(y->all, e->validator))
         return 0;
     lock_scope(&y->all->lock);
-    recovery_start(recovery_new(y->all, y->origin, e->key, e->validator, 0), ORIGIN_PARTS);
+    struct recovery *one = recovery_new(y->all, y->origin, e->key, e->validator, 0);
+    one->listing = y;
+    y->left++;
+    recovery_start(one, ORIGIN_PARTS);
     return 0;
 }
 
@@ -89,9 +115,11 @@ static int recovery_each(struct origin_request *r, const struct origin_entry *e)
 static void recovery_counted(struct origin_request *r, const struct origin_answer *a)
 {
     struct recovery *y = r->context;
-    if (a->error && a->error != -ENOENT)
+    if (a->error && a->error != -ENOENT) {
         log_warn("object %s: whether an upload of it is an earlier life's can't be seen, it stays at the origin: %s", y->key,
                  a->why);
+        recovery_fail(y);
+    }
     if (a->error || a->token.size_bytes) {
         recovery_end(y);
         return;
@@ -103,10 +131,10 @@ static void recovery_counted(struct origin_request *r, const struct origin_answe
 static void recovery_listed(struct origin_request *r, const struct origin_answer *a)
 {
     struct recovery *y = r->context;
-    if (a->error && a->error != -ENOENT)
+    if (a->error && a->error != -ENOENT) {
         log_warn("object %s: whether an earlier life left something of it at the origin can't be seen: %s", y->key, a->why);
-    else
-        upload_record_remove(y->all->folder, y->number);
+        recovery_fail(y);
+    }
     recovery_end(y);
 }
 

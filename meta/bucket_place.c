@@ -312,7 +312,7 @@ int bucket_list(struct bucket_place *p, struct bucket_listing *l, uint64_t cooki
     struct list_walk walk = {.each = each, .context = context, .ordinal = cookie, .skip = cookie};
     struct row_cursor cursor = {0};
     struct key all = {0};
-    uint64_t generation;
+    uint64_t generation = 0;
     int r = usable_generation(p, l, &generation, w);
     if (r < 0)
         return r;

@@ -21,7 +21,7 @@ struct server {
     int put_status;              // of the first PUT; 0: 200
     const char *put_code;        // and its reason
     uint32_t conflicts;          // so many of PUT and FINISH before that are refused, as somebody else changes the object
-    int finish_status, head_status;
+    int finish_status, head_status, forget_status;
     const char *etag;            // of what it takes
     const char *there;           // ETag of what HEAD finds; NULL: nothing
     uint64_t there_bytes;
@@ -130,7 +130,10 @@ static bool answer(struct liar *l, int fd, const char *head, uint32_t number)
             liar_print(fd, "HTTP/1.1 200 OK\r\nETag: %s\r\nContent-Length: %llu\r\n\r\n", s->there,
                        (unsigned long long)s->there_bytes);
     } else if (is_a(head, "DELETE", "uploadId=")) {
-        say(fd, 404, "", "<Error><Code>NoSuchUpload</Code></Error>");
+        if (s->forget_status)
+            say(fd, s->forget_status, "", "<Error><Code>AccessDenied</Code></Error>");
+        else
+            say(fd, 404, "", "<Error><Code>NoSuchUpload</Code></Error>");
     } else {
         say(fd, 204, "", "");
     }
@@ -519,6 +522,30 @@ static void what_has_parts_is_not_the_one_whose_name_was_never_heard(void **stat
     assert_string_equal(forgotten(w), "u0u2");
 }
 
+static void count_record(void *context, uint64_t number, const struct upload_record *record)
+{
+    (void)number, (void)record;
+    ++*(int *)context;
+}
+
+static void a_record_stays_until_all_that_it_stands_for_is_gone(void **state)
+{
+    struct world *w = *state;
+    int64_t begun_s = clock_unix_ns() / NS_PER_S - 3000;
+    int records = 0;
+    w->server.has_parts = "u1";
+    w->server.forget_status = 403;
+    recover(w, begun_s, (int64_t[]){begun_s + 1, begun_s + 1, begun_s + 5000});
+    assert_int_equal(upload_records(w->folder, count_record, &records), 0);
+    assert_int_equal(records, 1);
+    w->server.forget_status = 0;
+    uploads_recover(w->uploads, w->origin);
+    drain(w);
+    records = 0;
+    assert_int_equal(upload_records(w->folder, count_record, &records), 0);
+    assert_int_equal(records, 0);
+}
+
 static void what_this_life_begins_is_not_taken_for_an_earlier_ones(void **state)
 {
     struct world *w = *state;
@@ -556,6 +583,7 @@ int main(void)
         of_a_server(what_the_server_said_is_whole_is_so_whatever_is_heard_of_it_later),
         of_a_server(of_a_record_without_a_name_only_what_began_in_its_time_is_forgotten),
         of_a_server(what_has_parts_is_not_the_one_whose_name_was_never_heard),
+        of_a_server(a_record_stays_until_all_that_it_stands_for_is_gone),
         of_a_server(what_this_life_begins_is_not_taken_for_an_earlier_ones),
         of_a_server(an_upload_that_was_begun_twice_leaves_nothing),
         of_a_server(bytes_that_were_synced_early_are_summed_once),
