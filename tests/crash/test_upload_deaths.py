@@ -146,7 +146,7 @@ def test_a_death_with_a_request_under_way_leaves_it_whole_or_absent(world, m, ke
     data = DATA[:1000] if request_of == "put" else DATA
     theirs = [world.begin(key, True)]
     how = {"never arrives": {"reset": True}, "is done": {"lose_answer": True}, "is done later": {}}[what]
-    dying = world.proxy.fault(key=key, **REQUESTS[request_of], **how, then=world.kill)
+    dying = world.proxy.fault(key=key, **REQUESTS[request_of], **how, then=world.m.kill_daemon)
     is_well = write(m / key, data)
     assert dying.times == 0 and not is_well
     assert_whole_or_nothing(world, key, data, is_well, theirs)
