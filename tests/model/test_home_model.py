@@ -77,7 +77,7 @@ def test_users_find_what_they_would_on_a_plain_file_system_whatever_dies(mount, 
             World.lay(root / str(number), number)
     m = mount(f"home:{below}", limit=100 + 2 * SECONDS, passthrough=passthrough)
     dice = random.Random(SEED)
-    worlds = [World(number, (str(m.path / str(number)), str(plain / str(number))), SEED * 1000 + number) for number in range(WORLDS)]
+    worlds = [World(number, (str(m.path / str(number)), str(plain / str(number))), SEED * 1000 + number, lambda: m.kills) for number in range(WORLDS)]
     try:
         limit(m, worlds)
         end = time.monotonic() + SECONDS / 2
@@ -90,5 +90,6 @@ def test_users_find_what_they_would_on_a_plain_file_system_whatever_dies(mount, 
             world.close()
     done = sum((world.done for world in worlds), Counter())
     print(m.status()["lives"], "lives,", sum(done.values()), "calls:", dict(sorted(done.items())))
+    assert sum(world.cut_off for world in worlds) <= 1 + m.kills // 100
     assert m.status()["lives"] > 2 and done["write EDQUOT"] > 0 and done["open EDQUOT"] > 0
     eventually(lambda: m.status()["counters"]["open_files"] == 0, SLACK)

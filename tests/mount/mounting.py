@@ -140,6 +140,7 @@ class Mount:
         where.mkdir(exist_ok=True)
         fd, self.log_path = tempfile.mkstemp(prefix="log-", dir=where.parent)
         self.log_seen = 0
+        self.kills = 0
         Mount.alive.append(self)
         command = [*as_user, str(self.build / "fs" / "butlerfs"), self.source, str(where), "-o", option_text(self.options)]
         if foreground:
@@ -218,6 +219,7 @@ class Mount:
     def kill_daemon(self) -> None:
         """By the supervisor's word: the mount itself may be asked by nobody meanwhile."""
         supervisor = self.began["supervisor_pid"]
+        self.kills += 1
         for pid in Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split():
             self.pids.add(int(pid))
             try:
