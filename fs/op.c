@@ -419,3 +419,18 @@ struct park *park_new(struct fs *fs)
         log_check_failed("the keeper thread can't be started", __FILE__, __LINE__);
     return p;
 }
+
+// ---- who asks -------------------------------------------------------------------------------
+
+bool op_is_of_group(const struct op *op, gid_t gid, int most)
+{
+    gid_t groups[OP_GROUPS_MAX];
+    check(most <= OP_GROUPS_MAX);
+    if (fuse_req_ctx(op->req)->gid == gid)
+        return true;
+    int count = fuse_req_getgroups(op->req, most, groups);
+    for (int i = 0; i < count && i < most; i++)
+        if (groups[i] == gid)
+            return true;
+    return false;
+}

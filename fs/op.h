@@ -121,3 +121,7 @@ struct park *park_new(struct fs *fs);
 void op_start(struct park *p, struct op *op);
 // For sources: what `op` waits for is there (0) or can't be had (-errno).
 void op_answered(struct op *op, int error);
+
+// Whether the caller is of that group: his own, or one of the first `most` (at most OP_GROUPS_MAX) that he is in besides.
+#define OP_GROUPS_MAX 1024
+bool op_is_of_group(const struct op *op, gid_t gid, int most);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// state_home.c: see state_home.h. state.c's invariants hold for this table, too.
+// state_home.c: see state_home.h. state_map.c's invariants hold for this table, too.
 #include "fs/state_home.h"
 
 #include <errno.h>

@@ -95,7 +95,7 @@ uint32_t state_deaths(const struct state *s, uint64_t unique)
 
 // ---- changes --------------------------------------------------------------------------------
 
-// The order of the stores is what a kill leaves behind (state.c's invariant 1): `unique` is 0 while the
+// The order of the stores is what a kill leaves behind (state_map.c's invariant 1): `unique` is 0 while the
 // rest of a slot is not its own.
 void state_change_begin(struct state *s, uint64_t unique, uint64_t detail)
 {

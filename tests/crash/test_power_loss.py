@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from acting import ALICE, BOB, STAFF, by
+from acting import ALICE, BOB, STAFF, by, lay_homes
 from mounting import SLACK, Mount, eventually, quota
 
 pytestmark = pytest.mark.usefixtures("root_only")
@@ -47,14 +47,10 @@ def cut_power(m: Mount, ledger: Path, checkpoint: Path) -> None:
 
 @pytest.fixture
 def below(place, request) -> Path:
-    at = place / request.node.name
-    for user in (ALICE, BOB):
-        (at / str(user)).mkdir(parents=True)
-        os.chown(at / str(user), user, user)
+    at = lay_homes(place / request.node.name)
     (at / "many").mkdir()
     for i in range(FILES):
         (at / "many" / str(i)).touch()
-    at.chmod(0o755)
     return at
 
 

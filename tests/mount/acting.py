@@ -7,9 +7,19 @@ import os
 import pickle
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 ALICE, BOB, STAFF = 48201, 48202, 48210  # users and their groups of the same number, and a group
+
+
+def lay_homes(at: Path) -> Path:
+    """The tree below a mount of homes: one each for Alice and Bob."""
+    for user in (ALICE, BOB):
+        (at / str(user)).mkdir(parents=True)
+        os.chown(at / str(user), user, user)
+    at.chmod(0o755)
+    return at
 
 
 def by(uid: int, function: Callable[..., Any], *args: Any, gid: int | None = None, groups: Sequence[int] = (), umask: int = 0o022) -> Any:

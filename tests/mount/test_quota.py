@@ -18,7 +18,7 @@ from pathlib import Path
 
 import mounting
 import pytest
-from acting import ALICE, BOB, STAFF, by
+from acting import ALICE, BOB, STAFF, by, lay_homes
 from hammer import hammer
 from mounting import quota
 
@@ -31,12 +31,7 @@ AT_FDCWD, AT_SYMLINK_FOLLOW = -100, 0x400
 
 @pytest.fixture
 def below(place, request) -> Path:
-    at = place / request.node.name
-    for user in (ALICE, BOB):
-        (at / str(user)).mkdir(parents=True)
-        os.chown(at / str(user), user, user)
-    at.chmod(0o755)
-    return at
+    return lay_homes(place / request.node.name)
 
 
 @pytest.fixture

@@ -294,22 +294,10 @@ int home_read(struct op *op)
     return 0;
 }
 
-#define GROUPS_MAX 1024
-
-static bool is_in_group(const struct op *op, gid_t group)
-{
-    gid_t groups[GROUPS_MAX];
-    int count = fuse_req_getgroups(op->req, GROUPS_MAX, groups);
-    for (int i = 0; i < count && i < GROUPS_MAX; i++)
-        if (groups[i] == group)
-            return true;
-    return fuse_req_ctx(op->req)->gid == group;
-}
-
 mode_t home_privileges(const struct op *op, const struct stat *st)
 {
     mode_t bits = st->st_mode & S_ISUID;
-    if (st->st_mode & S_ISGID && (st->st_mode & S_IXGRP || !is_in_group(op, st->st_gid)))
+    if (st->st_mode & S_ISGID && (st->st_mode & S_IXGRP || !op_is_of_group(op, st->st_gid, OP_GROUPS_MAX)))
         bits |= S_ISGID;
     return S_ISREG(st->st_mode) ? bits : 0;
 }

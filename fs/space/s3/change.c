@@ -198,22 +198,14 @@ int s3_space_rename(struct op *op)
 
 #define GROUPS_MAX 256
 
-static bool is_of_group(struct op *op, gid_t gid)
-{
-    gid_t groups[GROUPS_MAX];
-    int n = fuse_req_ctx(op->req)->gid == gid ? 0 : fuse_req_getgroups(op->req, GROUPS_MAX, groups);
-    for (int i = 0; i < n && i < GROUPS_MAX; i++)
-        if (groups[i] == gid)
-            return true;
-    return fuse_req_ctx(op->req)->gid == gid;
-}
-
 // As the kernel decides it who asks by creat(2).
 static bool may_make(struct op *op)
 {
     const struct s3_space *s = s3_space_of(op);
     uid_t uid = fuse_req_ctx(op->req)->uid;
-    mode_t bits = uid == s->uid ? s->folder_mode >> 6 : is_of_group(op, s->gid) ? s->folder_mode >> 3 : s->folder_mode;
+    mode_t bits = uid == s->uid                             ? s->folder_mode >> 6
+                  : op_is_of_group(op, s->gid, GROUPS_MAX) ? s->folder_mode >> 3
+                                                           : s->folder_mode;
     return uid == 0 || (bits & 3) == 3;
 }
 
